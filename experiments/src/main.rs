@@ -1,0 +1,2 @@
+//! The `medgrpo` command.
+fn main() {}

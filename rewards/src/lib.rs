@@ -1,0 +1,59 @@
+//! Text in, number out: answer parsers, the benchmark's metrics, and rewards built on both.
+//!
+//! Rewards are pure functions of a sample and the responses to it. Model text is untrusted: whatever it holds gives a
+//! low score, never an error or a panic; an `Err` means that our side broke.
+
+use medgrpo_datasets::TaskSample;
+
+/// One completion as a reward sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The decoded text, special tokens removed.
+    pub text: &'a str,
+    /// Its length in tokens.
+    pub num_tokens: usize,
+    /// Whether it ended for lack of budget rather than with a stop token.
+    pub truncated: bool,
+}
+
+/// The named parts a score was made of, for metrics and rollout files.
+pub type Parts = Vec<(&'static str, f32)>;
+
+/// What a reward says of one response.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Score {
+    /// It could be judged.
+    Scored {
+        /// The reward.
+        value: f32,
+        /// The task's raw metric before any shaping: what filters look at.
+        raw: f32,
+        /// What it was made of.
+        parts: Parts,
+    },
+    /// It could not be judged, for a reason that is not the response's fault: masked out of its group, never 0.
+    Unscored(String),
+}
+
+/// Our own failure to score; a bad response is a low [`Score`] instead.
+#[derive(Debug, thiserror::Error)]
+pub enum RewardError {
+    /// No reward is defined for a sample of this kind.
+    #[error("row {row} ({source_name}, task {task}): {message}")]
+    NoReward {
+        /// Row of the sample.
+        row: usize,
+        /// Its source.
+        source_name: String,
+        /// Its task.
+        task: String,
+        /// What to do.
+        message: String,
+    },
+}
+
+/// Scores all responses to one prompt together.
+pub trait Reward: Send + Sync {
+    /// One [`Score`] per response, in order.
+    fn score_group(&self, sample: &TaskSample, responses: &[Response<'_>]) -> Result<Vec<Score>, RewardError>;
+}
