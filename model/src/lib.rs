@@ -1,1 +1,20 @@
-//! Placeholder while the room is furnished.
+//! Vision-language models as burn modules, generic over the backend: checkpoints, processor, forward pass, generation.
+//!
+//! Nothing here knows a dataset or a reward. [`vlm::Vlm`] is what trainers see; [`qwen2_5_vl`] implements it.
+
+pub mod attention;
+pub mod checkpoint;
+mod error;
+mod gated_mlp;
+pub mod generate;
+pub mod group_forward;
+pub mod processor;
+pub mod prompt;
+pub mod qwen2_5_vl;
+mod rms_norm;
+mod rotary;
+pub mod sampling;
+pub mod vlm;
+pub mod weights;
+
+pub use error::ModelError;

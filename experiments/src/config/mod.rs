@@ -1,0 +1,20 @@
+//! Experiments as TOML: typed keys, every default visible, every mistake with its line and its remedy.
+//!
+//! [`wire`] is what may be typed, [`resolved`] what it means; [`load()`] goes from one to the other. A new key starts in
+//! `wire`, gets its meaning in `resolved` and its limits in `validate`; reference and error messages follow by themselves.
+
+mod check;
+mod error;
+mod load;
+mod reference;
+pub mod resolved;
+mod shape;
+mod tree;
+mod validate;
+pub mod wire;
+
+pub use error::{ConfigError, Problem};
+pub use load::load;
+pub use reference::reference_markdown;
+pub use resolved::Experiment;
+pub use tree::Origin;

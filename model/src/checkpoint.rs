@@ -1,0 +1,81 @@
+//! A model directory as a whole: weights, configuration and the processor's files.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use burn::{module::Module, tensor::backend::Backend};
+use serde_json::{Map, Value};
+
+use crate::{
+    ModelError,
+    vlm::Vlm,
+    weights::{CheckpointLayout, SavePrecision, save_weights},
+};
+
+/// A model that reads and writes Hugging Face directories.
+pub trait Pretrained<B: Backend>: Vlm<B> + Module<B> {
+    /// Loads `config.json` and the weights of `dir` onto `device`.
+    fn from_dir(dir: &Path, device: &B::Device) -> Result<(Self, CheckpointSource), ModelError>
+    where
+        Self: Sized;
+
+    /// The configuration as `config.json` holds it.
+    fn config_json(&self) -> &Map<String, Value>;
+}
+
+/// Where a model came from: what saving needs to give back a directory of the same kind.
+#[derive(Clone, Debug)]
+pub struct CheckpointSource {
+    /// The directory whose tokenizer and processor files go along.
+    pub dir: PathBuf,
+    /// Names and types of the stored tensors.
+    pub layout: CheckpointLayout,
+}
+
+/// Files that belong to a checkpoint besides weights and `config.json`.
+const COMPANIONS: &[&str] = &[
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+];
+
+/// Writes `model` into the existing folder `dir` as a directory that transformers loads.
+///
+/// Callers that need all or nothing give a temporary folder and rename it.
+pub fn save_into<B: Backend, M: Pretrained<B>>(
+    model: &M,
+    source: &CheckpointSource,
+    precision: SavePrecision,
+    dir: &Path,
+) -> Result<(), ModelError> {
+    for name in COMPANIONS {
+        let from = source.dir.join(name);
+        if from.exists() && source.dir != dir {
+            std::fs::copy(&from, dir.join(name)).map_err(ModelError::io(&from))?;
+        }
+    }
+    let mut config = model.config_json().clone();
+    if precision == SavePrecision::F32 {
+        for key in ["torch_dtype", "dtype"] {
+            if let Some(dtype) = config.get_mut(key) {
+                *dtype = Value::from("float32");
+            }
+        }
+    }
+    let path = dir.join("config.json");
+    let text = serde_json::to_string_pretty(&config).expect("a JSON object always serialises");
+    std::fs::write(&path, text).map_err(ModelError::io(&path))?;
+    File::open(&path).and_then(|file| file.sync_all()).map_err(ModelError::io(&path))?;
+    save_weights(model, &source.layout, precision, dir)
+}

@@ -1,0 +1,14 @@
+//! Qwen2.5-VL as burn modules; field names are the checkpoint's tensor names.
+
+mod config;
+mod config_reader;
+mod model;
+mod positions;
+mod text;
+mod vision;
+mod windows;
+
+pub use config::{Qwen25VlConfig, SpecialTokenIds, TextConfig, VisionConfig};
+pub use model::Qwen25Vl;
+pub use text::TextModel;
+pub use vision::VisionTower;

@@ -1,0 +1,146 @@
+//! The whole model and its [`Vlm`] face.
+
+use std::path::Path;
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Int, Tensor, TensorData, backend::Backend},
+};
+use serde_json::{Map, Value};
+
+use super::{Qwen25VlConfig, TextModel, VisionTower, positions};
+use crate::{
+    ModelError,
+    attention::Rows,
+    checkpoint::{CheckpointSource, Pretrained},
+    gated_mlp::linear,
+    processor::Encoded,
+    vlm::{DecoderContext, Positions, Vlm},
+    weights::load_weights,
+};
+
+
+/// Qwen2.5-VL (Bai et al. 2025).
+#[derive(Module, Debug)]
+pub struct Qwen25Vl<B: Backend> {
+    visual: VisionTower<B>,
+    model: TextModel<B>,
+    /// Absent when the head is the embedding table.
+    lm_head: Option<Linear<B>>,
+    #[module(skip)]
+    config: Qwen25VlConfig,
+}
+
+impl<B: Backend> Qwen25Vl<B> {
+    /// The model without weights: they are allocated when loaded, or zero at first use.
+    pub fn new(config: &Qwen25VlConfig, device: &B::Device) -> Self {
+        let text = &config.text;
+        Self {
+            visual: VisionTower::new(&config.vision, device),
+            model: TextModel::new(text, device),
+            lm_head: (!config.tie_word_embeddings).then(|| linear(text.hidden_size, text.vocab_size, false, device)),
+            config: config.clone(),
+        }
+    }
+
+    /// Sizes and constants.
+    pub fn config(&self) -> &Qwen25VlConfig {
+        &self.config
+    }
+}
+
+impl<B: Backend> Pretrained<B> for Qwen25Vl<B> {
+    fn from_dir(dir: &Path, device: &B::Device) -> Result<(Self, CheckpointSource), ModelError> {
+        let config = Qwen25VlConfig::from_dir(dir)?;
+        // Some tied checkpoints store the head all the same; it is a copy of the embedding table.
+        let ignorable: &[&str] = if config.tie_word_embeddings { &["lm_head.weight"] } else { &[] };
+        let (model, layout) = load_weights(Self::new(&config, device), dir, ignorable)?;
+        Ok((model, CheckpointSource { dir: dir.to_owned(), layout }))
+    }
+
+    fn config_json(&self) -> &Map<String, Value> {
+        &self.config.raw
+    }
+}
+
+impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
+    fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>> {
+        // Per input the images, then the videos: the order `embed` looks them up in.
+        let media: Vec<_> = inputs
+            .iter()
+            .flat_map(|input| [&input.images, &input.videos])
+            .filter(|patches| !patches.grids.is_empty())
+            .collect();
+        (!media.is_empty()).then(|| self.visual.forward(&media, device))
+    }
+
+    fn positions(&self, input: &Encoded) -> Result<Positions, ModelError> {
+        positions::rope_positions(self.config(), input)
+    }
+
+    fn embed(&self, sequences: &[Vec<u32>], features: Option<Tensor<B, 2>>, device: &B::Device) -> Tensor<B, 2> {
+        let config = self.config();
+        let ids: Vec<i32> = sequences.iter().flatten().map(|id| *id as i32).collect();
+        let num_tokens = ids.len();
+        let table = self.model.embed_tokens.weight.val();
+        let embedded = table.select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [num_tokens]), device));
+        let Some(features) = features else {
+            return embedded;
+        };
+        // One selection from embeddings and features together, which every backend differentiates.
+        let mut next_feature = num_tokens as i32;
+        let mut places = Vec::with_capacity(num_tokens);
+        for sequence in sequences {
+            let num_images = sequence.iter().filter(|id| **id == config.image_token_id).count() as i32;
+            let num_videos = sequence.iter().filter(|id| **id == config.video_token_id).count() as i32;
+            let (mut image, mut video) = (next_feature, next_feature + num_images);
+            for id in sequence {
+                let next = match *id {
+                    id if id == config.image_token_id => &mut image,
+                    id if id == config.video_token_id => &mut video,
+                    _ => {
+                        places.push(places.len() as i32);
+                        continue;
+                    }
+                };
+                places.push(*next);
+                *next += 1;
+            }
+            next_feature += num_images + num_videos;
+        }
+        assert_eq!(
+            next_feature as usize,
+            num_tokens + features.dims()[0],
+            "the processor expands each placeholder to as many tokens as the tower gives features"
+        );
+        let places = Tensor::<B, 1, Int>::from_data(TensorData::new(places, [num_tokens]), device);
+        Tensor::cat(vec![embedded, features], 0).select(0, places)
+    }
+
+    fn decode(
+        &self,
+        hidden: Tensor<B, 2>,
+        rows: Rows,
+        positions: &Positions,
+        context: DecoderContext<'_, B>,
+    ) -> Tensor<B, 2> {
+        self.model.forward(&self.config().text, hidden, rows, positions, context)
+    }
+
+    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+        }
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config().text.vocab_size
+    }
+
+    fn placeholder_ids(&self) -> Vec<u32> {
+        let config = self.config();
+        vec![config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id]
+    }
+}

@@ -1,0 +1,250 @@
+//! The vision tower: patches through windowed and full attention, merged 2 × 2 into tokens.
+//!
+//! Source: `Qwen2_5_VisionTransformerPretrainedModel` of transformers 4.57. Time is never mixed beyond the two frames of
+//! a patch: full attention spans one temporal slice.
+
+use burn::{
+    module::Module,
+    nn::{Gelu, Linear},
+    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend},
+};
+
+use super::{
+    VisionConfig,
+    windows::{Run, Segmentation, invert},
+};
+use crate::{
+    gated_mlp::{GatedMlp, linear},
+    processor::{GridThw, Patches},
+    rms_norm::RmsNorm,
+    rotary::{RotaryTable, inverse_frequencies},
+};
+
+/// The reference hard-codes the epsilon of the tower's norms.
+const EPSILON: f64 = 1e-6;
+/// Base of the tower's rotary frequencies, hard-coded in the reference too.
+const ROTARY_BASE: f64 = 10_000.0;
+
+/// Patch embedding, blocks and merger.
+#[derive(Module, Debug)]
+pub struct VisionTower<B: Backend> {
+    patch_embed: PatchEmbed<B>,
+    blocks: Vec<VisionBlock<B>>,
+    merger: PatchMerger<B>,
+    #[module(skip)]
+    config: VisionConfig,
+}
+
+/// The 3-D convolution whose stride is its kernel: a linear map of flattened patches.
+#[derive(Module, Debug)]
+pub struct PatchEmbed<B: Backend> {
+    proj: Linear<B>,
+}
+
+/// One transformer block.
+#[derive(Module, Debug)]
+pub struct VisionBlock<B: Backend> {
+    norm1: RmsNorm<B>,
+    attn: VisionAttention<B>,
+    norm2: RmsNorm<B>,
+    mlp: GatedMlp<B>,
+}
+
+/// Fused projections of a block's attention.
+#[derive(Module, Debug)]
+pub struct VisionAttention<B: Backend> {
+    qkv: Linear<B>,
+    proj: Linear<B>,
+}
+
+/// Norm per patch, then four patches through a two-layer perceptron.
+#[derive(Module, Debug)]
+pub struct PatchMerger<B: Backend> {
+    ln_q: RmsNorm<B>,
+    mlp: (Linear<B>, Gelu, Linear<B>),
+}
+
+/// Rows to select before and after attending in another order than the one the rows are in.
+struct Reorder<B: Backend> {
+    there: Tensor<B, 1, Int>,
+    back: Tensor<B, 1, Int>,
+}
+
+impl<B: Backend> VisionTower<B> {
+    pub(super) fn new(config: &VisionConfig, device: &B::Device) -> Self {
+        let width = config.hidden_size;
+        let merged = width * config.merge_unit();
+        Self {
+            patch_embed: PatchEmbed { proj: linear(config.patch_dim(), width, false, device) },
+            blocks: (0..config.depth).map(|_| VisionBlock::new(config, device)).collect(),
+            merger: PatchMerger {
+                ln_q: RmsNorm::new(width, EPSILON, device),
+                mlp: (
+                    linear(merged, merged, true, device),
+                    Gelu::new(),
+                    linear(merged, config.out_hidden_size, true, device),
+                ),
+            },
+            config: config.clone(),
+        }
+    }
+
+    /// Features of all patches of `media` in order, `[num_tokens, out_hidden_size]`.
+    pub fn forward(&self, media: &[&Patches], device: &B::Device) -> Tensor<B, 2> {
+        let config = &self.config;
+        let grids: Vec<GridThw> = media.iter().flat_map(|patches| patches.grids.iter().copied()).collect();
+        let num_patches: usize = grids.iter().map(|grid| grid.num_patches()).sum();
+
+        let windows = Segmentation::windows(config, &grids);
+        let slices = Segmentation::slices(&grids);
+        // Rows go through the tower in window order, as all but a few blocks want them.
+        let to_slices = slices.selection_from(&windows.order).map(|there| Reorder {
+            back: index(invert(&there), device),
+            there: index(there, device),
+        });
+        let identity = windows.order.iter().enumerate().all(|(place, &patch)| place == patch as usize);
+
+        let dim = config.patch_dim();
+        let mut values = Vec::with_capacity(num_patches * dim);
+        let rows: Vec<f32> = media.iter().flat_map(|patches| patches.values.iter().copied()).collect();
+        for &patch in &windows.order {
+            values.extend_from_slice(&rows[patch as usize * dim..(patch as usize + 1) * dim]);
+        }
+        let mut hidden = self.patch_embed.proj.forward(Tensor::from_data(TensorData::new(values, [num_patches, dim]), device));
+        let angles = patch_angles(config, &grids, &windows.order);
+        let rotary = RotaryTable::new(&angles, config.head_dim() / 2, 2 * config.num_heads, device);
+
+        for (number, block) in self.blocks.iter().enumerate() {
+            hidden = if config.fullatt_block_indexes.contains(&number) {
+                block.forward(hidden, &rotary, &slices.runs, to_slices.as_ref(), config)
+            } else {
+                block.forward(hidden, &rotary, &windows.runs, None, config)
+            };
+        }
+        let merged = self.merger.forward(hidden, config.merge_unit());
+        if identity {
+            return merged;
+        }
+        let units: Vec<i32> =
+            windows.order.iter().step_by(config.merge_unit()).map(|patch| patch / config.merge_unit() as i32).collect();
+        merged.select(0, index(invert(&units), device))
+    }
+}
+
+impl<B: Backend> VisionBlock<B> {
+    fn new(config: &VisionConfig, device: &B::Device) -> Self {
+        let width = config.hidden_size;
+        Self {
+            norm1: RmsNorm::new(width, EPSILON, device),
+            attn: VisionAttention {
+                qkv: linear(width, 3 * width, true, device),
+                proj: linear(width, width, true, device),
+            },
+            norm2: RmsNorm::new(width, EPSILON, device),
+            mlp: GatedMlp::new(width, config.intermediate_size, true, device),
+        }
+    }
+
+    fn forward(
+        &self,
+        hidden: Tensor<B, 2>,
+        rotary: &RotaryTable<B>,
+        runs: &[Run],
+        reorder: Option<&Reorder<B>>,
+        config: &VisionConfig,
+    ) -> Tensor<B, 2> {
+        let attended = self.attn.forward(self.norm1.forward(hidden.clone()), rotary, runs, reorder, config);
+        let hidden = hidden + attended;
+        let mlp = self.mlp.forward(self.norm2.forward(hidden.clone()));
+        hidden + mlp
+    }
+}
+
+impl<B: Backend> VisionAttention<B> {
+    fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        rotary: &RotaryTable<B>,
+        runs: &[Run],
+        reorder: Option<&Reorder<B>>,
+        config: &VisionConfig,
+    ) -> Tensor<B, 2> {
+        let width = config.hidden_size;
+        let qkv = self.qkv.forward(x);
+        let rotated = rotary.rotate(qkv.clone().narrow(1, 0, 2 * width));
+        let mut qkv = Tensor::cat(vec![rotated, qkv.narrow(1, 2 * width, width)], 1);
+        if let Some(reorder) = reorder {
+            qkv = qkv.select(0, reorder.there.clone());
+        }
+        let mut first = 0;
+        let parts: Vec<Tensor<B, 2>> = runs
+            .iter()
+            .map(|run| {
+                let rows = run.segments * run.len;
+                let part = attend_run(qkv.clone().narrow(0, first, rows), *run, config);
+                first += rows;
+                part
+            })
+            .collect();
+        let attended = Tensor::cat(parts, 0);
+        self.proj.forward(match reorder {
+            Some(reorder) => attended.select(0, reorder.back.clone()),
+            None => attended,
+        })
+    }
+}
+
+impl<B: Backend> PatchMerger<B> {
+    fn forward(&self, hidden: Tensor<B, 2>, unit: usize) -> Tensor<B, 2> {
+        let [patches, width] = hidden.dims();
+        let x = self.ln_q.forward(hidden).reshape([patches / unit, width * unit]);
+        let (first, gelu, second) = &self.mlp;
+        second.forward(gelu.forward(first.forward(x)))
+    }
+}
+
+/// Attention inside each segment of one run; `qkv` is `[segments * len, 3 * width]`.
+fn attend_run<B: Backend>(qkv: Tensor<B, 2>, run: Run, config: &VisionConfig) -> Tensor<B, 2> {
+    let (heads, dim) = (config.num_heads, config.head_dim());
+    let split = |part: usize| {
+        qkv.clone()
+            .narrow(1, part * heads * dim, heads * dim)
+            .reshape([run.segments, run.len, heads, dim])
+            .swap_dims(1, 2)
+            .reshape([run.segments * heads, run.len, dim])
+    };
+    let scores = split(0).mul_scalar((dim as f64).powf(-0.5)).matmul(split(1).transpose());
+    softmax(scores, 2)
+        .matmul(split(2))
+        .reshape([run.segments, heads, run.len, dim])
+        .swap_dims(1, 2)
+        .reshape([run.segments * run.len, heads * dim])
+}
+
+/// Rotary angles `[patches, head_dim / 2]` of the patches in `order`: the first half follows the row, the second the column.
+fn patch_angles(config: &VisionConfig, grids: &[GridThw], order: &[i32]) -> Vec<f32> {
+    let frequencies = inverse_frequencies(ROTARY_BASE, config.head_dim() / 2);
+    let merge = config.spatial_merge_size;
+    let mut places = Vec::with_capacity(order.len());
+    for grid in grids {
+        for _ in 0..grid.t {
+            for row in (0..grid.h).step_by(merge) {
+                for col in (0..grid.w).step_by(merge) {
+                    places.extend((0..merge * merge).map(|i| (row + i / merge, col + i % merge)));
+                }
+            }
+        }
+    }
+    order
+        .iter()
+        .flat_map(|&patch| {
+            let (row, col) = places[patch as usize];
+            [row, col].into_iter().flat_map(|place| frequencies.iter().map(move |frequency| place as f32 * frequency))
+        })
+        .collect()
+}
+
+fn index<B: Backend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
+}

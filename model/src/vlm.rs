@@ -1,0 +1,104 @@
+//! What the trainers and the generator need of a vision-language model.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::{
+    ModelError,
+    attention::{KeyValue, Mask, Rows},
+    processor::Encoded,
+};
+
+/// Rotary positions of a run of tokens on the three axes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Temporal position of each token.
+    pub t: Vec<i64>,
+    /// Height position.
+    pub h: Vec<i64>,
+    /// Width position.
+    pub w: Vec<i64>,
+}
+
+impl Positions {
+    /// The same consecutive positions on all axes, as for text.
+    pub fn text(start: i64, len: usize) -> Self {
+        let run: Vec<i64> = (start..start + len as i64).collect();
+        Self { t: run.clone(), h: run.clone(), w: run }
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.t.len()
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.t.is_empty()
+    }
+
+    /// Where text after these tokens goes on: one after the largest position on any axis.
+    pub fn next(&self) -> i64 {
+        self.t.iter().chain(&self.h).chain(&self.w).max().map_or(0, |max| max + 1)
+    }
+
+    /// Appends `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.t.extend(&other.t);
+        self.h.extend(&other.h);
+        self.w.extend(&other.w);
+    }
+
+    /// The tokens from `start` up to `end`.
+    pub fn slice(&self, start: usize, end: usize) -> Self {
+        Self { t: self.t[start..end].to_vec(), h: self.h[start..end].to_vec(), w: self.w[start..end].to_vec() }
+    }
+
+    /// Fills up to `len` tokens with position 1, the reference's choice for padding.
+    pub fn pad(&mut self, len: usize) {
+        for axis in [&mut self.t, &mut self.h, &mut self.w] {
+            axis.resize(len, 1);
+        }
+    }
+}
+
+/// Keys and values of a run of tokens, one entry a layer.
+pub type LayerKeyValues<B> = Vec<KeyValue<B>>;
+
+/// What the tokens of a decoder pass may see besides themselves.
+#[derive(Debug)]
+pub struct DecoderContext<'a, B: Backend> {
+    /// Order and padding among the pass's own tokens; `None` when every own key is visible (single-token steps).
+    pub own_mask: Option<&'a Mask<B>>,
+    /// Keys and values of the prompts, each shared by its completions.
+    pub prompt: Option<&'a LayerKeyValues<B>>,
+    /// Padding of the prompts.
+    pub prompt_mask: Option<&'a Mask<B>>,
+    /// Past keys and values of the same sequences; those of this pass are appended. An empty list starts one.
+    pub own: Option<&'a mut LayerKeyValues<B>>,
+}
+
+/// A vision-language model: a vision encoder whose features replace placeholder tokens of a causal decoder.
+pub trait Vlm<B: Backend>: Send + Sync {
+    /// Features of all images, then all videos, of all `inputs` in order: `[vision_tokens, hidden]`; `None` without media.
+    fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>>;
+
+    /// Rotary positions of one unpadded input.
+    fn positions(&self, input: &Encoded) -> Result<Positions, ModelError>;
+
+    /// Embeds the ids of `sequences` (padded to one length) and puts `features`, as [`encode_vision`](Self::encode_vision)
+    /// gave them for the same inputs, in place of the placeholders: `[tokens, hidden]`.
+    fn embed(&self, sequences: &[Vec<u32>], features: Option<Tensor<B, 2>>, device: &B::Device) -> Tensor<B, 2>;
+
+    /// Runs the decoder over `hidden`, `[tokens, hidden]`; the result is normed and ready for [`logits`](Self::logits).
+    fn decode(&self, hidden: Tensor<B, 2>, rows: Rows, positions: &Positions, context: DecoderContext<'_, B>)
+    -> Tensor<B, 2>;
+
+    /// Scores over the vocabulary: `[rows, hidden]` to `[rows, vocab_size]`.
+    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2>;
+
+    /// Width of the logits.
+    fn vocab_size(&self) -> usize;
+
+    /// Ids that stand for media and must never be generated.
+    fn placeholder_ids(&self) -> Vec<u32>;
+}

@@ -1,0 +1,12 @@
+//! The benchmark's metrics, one file each, on typed answers.
+//!
+//! Functions score one record, the way the official scorer does; how records are averaged is `leaderboard`'s business.
+//! [`matching`] and the functions named `strict` are ours: what rewards use where the official rule can be played.
+
+pub mod box_iou;
+pub mod dvc_f1;
+pub mod matching;
+pub mod next_action;
+pub mod rouge_l;
+pub mod scores;
+pub mod span_iou;

@@ -1,0 +1,47 @@
+//! Critical view of safety: up to three scores.
+//!
+//! Official rules: the text is cut at commas; the first component name that a part contains claims the part, even
+//! where no `name: digits` follows. So scores on separate lines lose all but the first, and `1.9` reads as 1.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use regex::Regex;
+
+use super::python::{compile, parse_score};
+
+/// The components in the order answers list them: key, and name in lower case.
+pub const COMPONENTS: [(&str, &str); 3] = [
+    ("two_structures", "two structures"),
+    ("cystic_plate", "cystic plate"),
+    ("hepatocystic_triangle", "hepatocystic triangle"),
+];
+
+static SCORES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+    [r"two structures?:<s>*(<d>+)", r"cystic plate:<s>*(<d>+)", r"hepatocystic triangle:<s>*(<d>+)"].map(compile)
+});
+
+/// Scores by component key, any size; a component that is not found is absent.
+pub fn parse(text: &str) -> BTreeMap<String, i64> {
+    let mut scores = BTreeMap::new();
+    for part in text.split(',') {
+        let part = part.to_lowercase();
+        let Some(component) = COMPONENTS.iter().position(|(_, name)| part.contains(name)) else { continue };
+        let score = SCORES[component].captures(&part).and_then(|c| parse_score(&c[1]));
+        if let Some(score) = score {
+            scores.insert(COMPONENTS[component].0.to_owned(), score);
+        }
+    }
+    scores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_of_a_part_claims_it() {
+        assert!(parse("Two structures and cystic plate: 0").is_empty());
+        assert_eq!(parse("Two structures: 1\nCystic plate: 2").len(), 1);
+        assert_eq!(parse("Cystic plate: 2, cystic plate: 0")["cystic_plate"], 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! Skill assessment: scores out of five by aspect.
+//!
+//! Official rules: the text is cut at commas and each part gives its first `name: d/5`, the name being all text since
+//! the previous colon, case kept. Separate lines therefore lose all but the first aspect.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use regex::Regex;
+
+use super::python::{compile, parse_float, parse_score, strip};
+
+/// The aspects of the benchmark in the order answers list them.
+pub const ASPECTS: [&str; 6] = [
+    "Respect for tissue",
+    "Suture/needle handling",
+    "Time and motion",
+    "Flow of operation",
+    "Overall performance",
+    "Quality of final product",
+];
+
+static ASPECT: LazyLock<Regex> = LazyLock::new(|| compile(r"([^:]+?):<s>*(<d>+)/5"));
+static OUT_OF_FIVE: LazyLock<Regex> = LazyLock::new(|| compile(r"(<d>+)/5"));
+
+/// The level of skill that an average score stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// At most 2.0.
+    Novice,
+    /// At most 3.5.
+    Intermediate,
+    /// Above.
+    Expert,
+}
+
+impl Level {
+    /// The level of an average score.
+    pub fn of(mean_score: f64) -> Self {
+        if mean_score <= 2.0 {
+            Self::Novice
+        } else if mean_score <= 3.5 {
+            Self::Intermediate
+        } else {
+            Self::Expert
+        }
+    }
+
+    /// Its name in the benchmark.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Novice => "novice",
+            Self::Intermediate => "intermediate",
+            Self::Expert => "expert",
+        }
+    }
+}
+
+/// An answer as the official scorer reads it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SkillAnswer {
+    /// Scores by the name as written; a later one replaces an earlier one.
+    pub aspects: BTreeMap<String, i64>,
+    /// Mean over every `d/5` in the text; `None` where there is none, and then the official scorer skips the row.
+    pub mean_score: Option<f64>,
+}
+
+impl SkillAnswer {
+    /// The level of the mean score.
+    pub fn level(&self) -> Option<Level> {
+        self.mean_score.map(Level::of)
+    }
+}
+
+/// The scores of an answer.
+pub fn parse(text: &str) -> SkillAnswer {
+    let mut aspects = BTreeMap::new();
+    for part in text.split(',') {
+        let Some(found) = ASPECT.captures(part) else { continue };
+        if let Some(score) = parse_score(&found[2]) {
+            aspects.insert(strip(&found[1]).to_owned(), score);
+        }
+    }
+    let (mut sum, mut count) = (0.0, 0.0);
+    for found in OUT_OF_FIVE.captures_iter(text) {
+        sum += parse_float(&found[1]).unwrap_or(f64::NAN);
+        count += 1.0;
+    }
+    SkillAnswer { aspects, mean_score: (count > 0.0).then(|| sum / count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_text_since_the_previous_colon() {
+        let answer = parse("Scores: Time and motion: 4/5, time and motion : 2/5 fine: 3/5");
+        assert_eq!(answer.aspects.len(), 2);
+        assert_eq!(answer.aspects["Time and motion"], 4);
+        assert_eq!(answer.aspects["time and motion"], 2);
+        assert_eq!(answer.mean_score, Some(3.0));
+    }
+
+    #[test]
+    fn nothing_out_of_five_is_no_answer() {
+        assert_eq!(parse("7/10, 3 / 5"), SkillAnswer::default());
+    }
+}
