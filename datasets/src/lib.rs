@@ -3,13 +3,21 @@
 //! [`sample`] holds the nouns the other crates share.
 //! No model and no reward is known here.
 
+mod atomic;
 pub mod error;
+pub mod medvidbench;
+pub mod messages;
 pub mod sample;
 pub mod task;
+pub mod usable;
+pub mod video;
 
 pub use error::DatasetError;
+pub use medvidbench::MedVidBenchFile;
+pub use messages::{MessagesRecord, read_messages, write_messages};
 pub use sample::{Content, Frames, Gold, ImageRef, Message, Region, Role, Segment, Span, TaskSample, TimedBox, VideoRef};
 pub use task::{SourceId, TaskKind};
+pub use usable::{OnBadRow, RowLabel, RowProblem, Usable};
 
 /// A collection of samples addressed by row.
 ///

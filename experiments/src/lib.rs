@@ -1,1 +1,3 @@
 //! The library behind the `medgrpo` binary.
+
+pub mod config;

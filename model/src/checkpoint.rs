@@ -34,6 +34,13 @@ pub struct CheckpointSource {
     pub layout: CheckpointLayout,
 }
 
+impl CheckpointSource {
+    /// Looks at a checkpoint without reading its weights.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        Ok(Self { dir: dir.to_owned(), layout: CheckpointLayout::read(dir)? })
+    }
+}
+
 /// Files that belong to a checkpoint besides weights and `config.json`.
 const COMPANIONS: &[&str] = &[
     "added_tokens.json",

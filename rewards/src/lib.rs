@@ -2,6 +2,20 @@
 //!
 //! Rewards are pure functions of a sample and the responses to it. Model text is untrusted: whatever it holds gives a
 //! low score, never an error or a panic; an `Err` means that our side broke.
+//!
+//! [`parse`] reads answers, [`metric`] compares them with the truth, [`task`] and [`compose`] make rewards of that,
+//! [`leaderboard`] makes the benchmark's table of it.
+
+pub mod answer;
+pub mod compose;
+pub mod embed;
+pub mod leaderboard;
+pub mod metric;
+pub mod parse;
+pub mod task;
+
+pub use answer::canonical_answer;
+pub use compose::PerTask;
 
 use medgrpo_datasets::TaskSample;
 
@@ -55,5 +69,6 @@ pub enum RewardError {
 /// Scores all responses to one prompt together.
 pub trait Reward: Send + Sync {
     /// One [`Score`] per response, in order.
-    fn score_group(&self, sample: &TaskSample, responses: &[Response<'_>]) -> Result<Vec<Score>, RewardError>;
+    fn score_group(&self, sample: &TaskSample, responses: &[Response<'_>])
+    -> Result<Vec<Score>, RewardError>;
 }

@@ -28,12 +28,12 @@ pub fn convert(record: Record, row: usize, media_root: &Path) -> Result<TaskSamp
     let fps = fps(record.metadata.fps.as_ref())?;
     record.metadata.clip_range()?;
     let video_id = video_id(&record)?;
-    let region = match (record.is_rc, &record.rc_info) {
-        (Some(true), _) | (_, Some(_)) => Some(region(&record)?),
-        _ if task == TaskKind::RegionCaption => {
-            return Err("a region caption without RC_info: nothing says which box is meant".into());
-        }
-        _ => None,
+    let region = if record.is_rc.unwrap_or(record.rc_info.is_some()) {
+        Some(region(&record)?)
+    } else if task == TaskKind::RegionCaption {
+        return Err("a region caption without is_RC and RC_info: nothing says which box is meant".into());
+    } else {
+        None
     };
     let video = VideoRef { frames: frames(&record.video, fps, media_root)?, region };
     if video.region.is_some() && matches!(video.frames, Frames::Video { .. }) {
@@ -129,7 +129,7 @@ fn is_video(file: &str) -> bool {
 /// # Errors
 /// An empty path, one with a NUL, and one that leaves the root (absolute, or by `..`). Symbolic links inside the root
 /// are the user's own and are followed.
-pub(crate) fn resolve(media_root: &Path, file: &str) -> Result<PathBuf, String> {
+fn resolve(media_root: &Path, file: &str) -> Result<PathBuf, String> {
     if file.is_empty() || file.contains('\0') {
         return Err(format!("{file:?} is no path"));
     }
@@ -222,7 +222,7 @@ fn conversation(turns: &[Turn], video: VideoRef) -> Result<(Vec<Message>, Option
     for (index, turn) in turns.iter().enumerate() {
         let role = role(turn).map_err(|reason| format!("conversations[{index}]: {reason}"))?;
         let mut content = Vec::with_capacity(2);
-        let mut push_text = |content: &mut Vec<Content>, text: &str| {
+        let push_text = |content: &mut Vec<Content>, text: &str| {
             if !text.is_empty() {
                 content.push(Content::Text(text.to_owned()));
             }

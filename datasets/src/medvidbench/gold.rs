@@ -15,6 +15,9 @@ use crate::{Gold, Segment, Span, TaskKind, TimedBox};
 /// # Errors
 /// A truth that is there but wrong; the message names its key.
 pub(super) fn gold(task: TaskKind, struc_info: &Value, answer: Option<&str>) -> Result<Gold, String> {
+    if matches!(task, TaskKind::VideoSummary | TaskKind::RegionCaption | TaskKind::OpenQuestion) {
+        return Ok(answer.map_or(Gold::Hidden, |text| Gold::Text(text.to_owned())));
+    }
     let items = items(struc_info)?;
     let structured = match task {
         TaskKind::Tag => spans(&items)?.map(Gold::Spans),
@@ -27,9 +30,7 @@ pub(super) fn gold(task: TaskKind, struc_info: &Value, answer: Option<&str>) -> 
             .map(str::trim)
             .filter(|name| !name.is_empty())
             .map(|name| Gold::Class(name.to_owned())),
-        TaskKind::VideoSummary | TaskKind::RegionCaption | TaskKind::OpenQuestion => {
-            answer.map(|text| Gold::Text(text.to_owned()))
-        }
+        TaskKind::VideoSummary | TaskKind::RegionCaption | TaskKind::OpenQuestion => None,
     };
     if let Some(gold) = structured {
         return Ok(gold);
@@ -59,7 +60,7 @@ pub(super) fn gold(task: TaskKind, struc_info: &Value, answer: Option<&str>) -> 
 fn items(struc_info: &Value) -> Result<Vec<&Map<String, Value>>, String> {
     match struc_info {
         Value::Null => Ok(Vec::new()),
-        Value::Object(item) => Ok(vec![item]),
+        Value::Object(item) => Ok(if item.is_empty() { Vec::new() } else { vec![item] }),
         Value::Array(list) => {
             let list = match list.as_slice() {
                 [Value::Array(inner)] => inner,
@@ -67,6 +68,7 @@ fn items(struc_info: &Value) -> Result<Vec<&Map<String, Value>>, String> {
             };
             list.iter()
                 .map(|item| item.as_object().ok_or_else(|| format!("struc_info holds {}, expected objects", kind(item))))
+                .filter(|item| !matches!(item, Ok(item) if item.is_empty()))
                 .collect()
         }
         other => Err(format!("struc_info is {}, expected a list", kind(other))),
@@ -243,67 +245,67 @@ mod tests {
     use super::gold;
     use crate::{Gold, TaskKind};
 
-    fn read(task: TaskKind, struc_info: Value) -> Gold {
-        gold(task, &struc_info, None).unwrap()
+    fn read(task: TaskKind, struc_info: &Value) -> Gold {
+        gold(task, struc_info, None).unwrap()
     }
 
-    fn reason(task: TaskKind, struc_info: Value) -> String {
-        gold(task, &struc_info, Some("?")).expect_err("the truth is wrong")
+    fn reason(task: TaskKind, struc_info: &Value) -> String {
+        gold(task, struc_info, Some("?")).expect_err("the truth is wrong")
     }
 
     #[test]
     fn tag_takes_the_spans_of_all_items() {
         let Gold::Spans(spans) = read(
             TaskKind::Tag,
-            json!([{"action": "cut", "spans": [{"start": 1, "end": 2.5}]}, {"spans": [{"start": "4", "end": 4}]}]),
+            &json!([{"action": "cut", "spans": [{"start": 1, "end": 2.5}]}, {"spans": [{"start": "4", "end": 4}]}]),
         ) else {
             panic!("spans")
         };
         let seconds: Vec<_> = spans.iter().map(|span| (span.start_sec, span.end_sec)).collect();
         assert_eq!(seconds, [(1.0, 2.5), (4.0, 4.0)]);
-        assert!(reason(TaskKind::Tag, json!([{"spans": [{"start": 3, "end": 2}]}])).contains("spans[0] ends (2)"));
-        assert!(reason(TaskKind::Tag, json!([{"spans": [{"start": 3}]}])).contains("has no end"));
+        assert!(reason(TaskKind::Tag, &json!([{"spans": [{"start": 3, "end": 2}]}])).contains("spans[0] ends (2)"));
+        assert!(reason(TaskKind::Tag, &json!([{"spans": [{"start": 3}]}])).contains("has no end"));
     }
 
     #[test]
     fn stg_reads_the_listed_the_bare_and_the_flat_shape_in_file_order() {
         let map = json!({"74": [1, 2, 3, 4], "66.0": ["1", 2, 3, 4]});
         for shape in [json!([{"start": 66, "bbox_dict": map}]), json!({"bbox_dict": map}), json!([map]), json!(map)] {
-            let Gold::Boxes(boxes) = read(TaskKind::Stg, shape) else { panic!("boxes") };
+            let Gold::Boxes(boxes) = read(TaskKind::Stg, &shape) else { panic!("boxes") };
             let keys: Vec<_> = boxes.iter().map(|timed| (timed.key.as_str(), timed.time_sec)).collect();
             assert_eq!(keys, [("74", 74.0), ("66.0", 66.0)]);
             assert_eq!(boxes[1].box_xyxy, [1.0, 2.0, 3.0, 4.0]);
         }
-        assert!(reason(TaskKind::Stg, json!([{"bbox_dict": {"6": [1, 2, 3]}}])).contains("four numbers"));
-        assert!(reason(TaskKind::Stg, json!([{"bbox_dict": {"6": [5, 2, 3, 4]}}])).contains("no area"));
-        assert!(reason(TaskKind::Stg, json!([{"bbox_dict": {"6": [-1, 2, 3, 4]}}])).contains("outside the frame"));
-        assert!(reason(TaskKind::Stg, json!([{"bbox_dict": {"x": [1, 2, 3, 4]}}])).contains("key \"x\""));
+        assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [1, 2, 3]}}])).contains("four numbers"));
+        assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [5, 2, 3, 4]}}])).contains("no area"));
+        assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [-1, 2, 3, 4]}}])).contains("outside the frame"));
+        assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"x": [1, 2, 3, 4]}}])).contains("key \"x\""));
     }
 
     #[test]
     fn dvc_reads_all_four_shapes() {
         let events = json!([{"start": 0, "end": 2, "caption": "One."}, {"start": 2, "end": 5, "caption": "Two."}]);
         for shape in [json!([events]), events.clone(), json!([{"dc_segments": events}]), json!({"dc_segments": events})] {
-            let Gold::Segments(segments) = read(TaskKind::DenseCaptioning, shape) else { panic!("segments") };
+            let Gold::Segments(segments) = read(TaskKind::DenseCaptioning, &shape) else { panic!("segments") };
             assert_eq!(segments.len(), 2);
             assert_eq!((segments[1].span.end_sec, segments[1].caption.as_str()), (5.0, "Two."));
         }
-        assert!(reason(TaskKind::DenseCaptioning, json!([{"start": 0, "end": 1}])).contains("no caption"));
+        assert!(reason(TaskKind::DenseCaptioning, &json!([{"start": 0, "end": 1}])).contains("no caption"));
     }
 
     #[test]
     fn scores_must_be_in_range() {
         let cvs = json!([{"cvs_scores": {"two_structures": 1, "cystic_plate": "0", "hepatocystic_triangle": 2.0, "total": 3}}]);
-        let Gold::CvsScores(scores) = read(TaskKind::Cvs, cvs) else { panic!("scores") };
+        let Gold::CvsScores(scores) = read(TaskKind::Cvs, &cvs) else { panic!("scores") };
         assert_eq!(scores.into_values().collect::<Vec<_>>(), [0, 2, 1], "by key, without the total");
-        assert!(reason(TaskKind::Cvs, json!([{"cvs_scores": {"two_structures": 3}}])).contains("from 0 to 2"));
+        assert!(reason(TaskKind::Cvs, &json!([{"cvs_scores": {"two_structures": 3}}])).contains("from 0 to 2"));
         let Gold::SkillScores(scores) =
-            read(TaskKind::SkillAssessment, json!([{"skill_level": "N", "skill_scores": {"Time and motion": 5}}]))
+            read(TaskKind::SkillAssessment, &json!([{"skill_level": "N", "skill_scores": {"Time and motion": 5}}]))
         else {
             panic!("scores")
         };
         assert_eq!(scores["Time and motion"], 5);
-        assert!(reason(TaskKind::SkillAssessment, json!([{"skill_scores": {"a": 0}}])).contains("from 1 to 5"));
+        assert!(reason(TaskKind::SkillAssessment, &json!([{"skill_scores": {"a": 0}}])).contains("from 1 to 5"));
     }
 
     #[test]
@@ -313,7 +315,7 @@ mod tests {
             gold(TaskKind::NextAction, &empty, Some(" tying ")).unwrap(),
             Gold::Class("tying".into())
         );
-        assert_eq!(read(TaskKind::NextAction, json!([{"list": ["a"], "next_action": "a"}])), Gold::Class("a".into()));
+        assert_eq!(read(TaskKind::NextAction, &json!([{"list": ["a"], "next_action": "a"}])), Gold::Class("a".into()));
         assert!(matches!(gold(TaskKind::Tag, &empty, Some("1.0-2.0 seconds.")).unwrap(), Gold::Spans(spans) if spans.len() == 1));
         assert!(matches!(gold(TaskKind::Stg, &Value::Null, Some("6 seconds: [1, 2, 3, 4]")).unwrap(), Gold::Boxes(_)));
         assert_eq!(gold(TaskKind::VideoSummary, &json!([{"note": ""}]), Some("Text.")).unwrap(), Gold::Text("Text.".into()));
@@ -326,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_struc_info_of_another_kind_is_refused() {
-        assert!(reason(TaskKind::Tag, json!("x")).contains("struc_info is a string"));
-        assert!(reason(TaskKind::Tag, json!([3])).contains("struc_info holds a number"));
+        assert!(reason(TaskKind::Tag, &json!("x")).contains("struc_info is a string"));
+        assert!(reason(TaskKind::Tag, &json!([3])).contains("struc_info holds a number"));
     }
 }

@@ -14,5 +14,4 @@ pub mod schema;
 
 pub use check::{MediaCheck, Summary};
 pub use convert::convert;
-pub(crate) use convert::resolve;
 pub use file::{IndexOrigin, MedVidBenchFile};

@@ -5,7 +5,7 @@ use super::{
     noise::{NoiseMap, lattice, smooth},
     scenery::{self, MARGIN},
     script::{Clip, Event, Path},
-    source::{Effect, Scene, SourceSpec},
+    source::{Effect, Scene, SourceSpec, Tool},
     tools::{Pose, draw_hand, draw_tool},
 };
 
@@ -57,7 +57,7 @@ impl Look {
         {
             self.blood(&mut canvas, world(clip.bleeding_site), k - from as f32, size[1]);
         }
-        draw_tools(&mut canvas, spec, clip, k, size);
+        draw_tools(&mut canvas, spec, clip, k);
         for (pixel, &light) in canvas.pixels.iter_mut().zip(&self.light) {
             *pixel = pixel.map(|v| v * light);
         }
@@ -187,46 +187,49 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
     }
 }
 
-fn draw_tools(canvas: &mut Canvas, spec: &SourceSpec, clip: &Clip, k: f32, size: [f32; 2]) {
-    let pose_of = |path: &Path, k: f32, away: f32| {
-        let place = |p: [f32; 2]| [p[0] * size[0], p[1] * size[1]];
-        let (mut tip, from) = (place(path.tip(k)), place(path.entry));
+fn pose(spec: &SourceSpec, path: &Path, k: f32, away: f32) -> Pose {
+    let (width, height) = (spec.width as f32, spec.height as f32);
+    let [tip_x, tip_y] = path.tip(k);
+    let (tip, from) = ([tip_x * width, tip_y * height], [path.entry[0] * width, path.entry[1] * height]);
+    Pose {
         // A tool that comes or goes slides along its own line.
-        tip = [tip[0] + (from[0] - tip[0]) * away, tip[1] + (from[1] - tip[1]) * away];
-        Pose {
-            tip,
-            from,
-            size: spec.tool_size * size[1],
-            length: spec.tool_length.map(|share| share * size[1]),
+        tip: [tip[0] + (from[0] - tip[0]) * away, tip[1] + (from[1] - tip[1]) * away],
+        from,
+        size: spec.tool_size * height,
+        length: spec.tool_length.map(|share| share * height),
+    }
+}
+
+fn draw_moving_tool(canvas: &mut Canvas, spec: &SourceSpec, tool: Tool, path: &Path, k: f32, away: f32) {
+    // Shaking hands blur: two ghosts at neighbouring moments under the tool itself.
+    if path.tremor > 0.0 {
+        for shift in [0.25, 0.5] {
+            draw_tool(canvas, tool, pose(spec, path, k + shift, away), spec.contrast, 0.35, None);
         }
-    };
-    let mut draw = |tool, path: &Path, away: f32, mirrored| {
-        // Shaking hands blur: two ghosts at neighbouring moments under the tool itself.
-        if path.tremor > 0.0 {
-            for shift in [0.25, 0.5] {
-                draw_tool(canvas, tool, pose_of(path, k + shift, away), spec.contrast, 0.35, None);
-            }
-        }
-        let pose = pose_of(path, k, away);
-        draw_tool(canvas, tool, pose, spec.contrast, 1.0, Some(tool.owner()));
-        if spec.scene == Scene::Open {
-            draw_hand(canvas, pose.end(), pose.from, 0.062 * size[1], mirrored);
-        }
-    };
-    draw(spec.steady, &clip.steady, 0.0, true);
+    }
+    let pose = pose(spec, path, k, away);
+    draw_tool(canvas, tool, pose, spec.contrast, 1.0, Some(tool.owner()));
+    if spec.scene == Scene::Open {
+        draw_hand(canvas, pose.end(), pose.from, 0.062 * spec.height as f32, tool == spec.steady);
+    }
+}
+
+fn draw_tools(canvas: &mut Canvas, spec: &SourceSpec, clip: &Clip, k: f32) {
+    let height = spec.height as f32;
+    draw_moving_tool(canvas, spec, spec.steady, &clip.steady, k, 0.0);
     for event in clip.events.iter().filter(|event| event.covers(k)) {
         let edge = (event.first as f32 - k).max(k - event.last as f32).max(0.0);
-        draw(event.action.tool, &event.path, smooth(edge * 1.6), false);
-        let pose = pose_of(&event.path, k, 0.0);
+        draw_moving_tool(canvas, spec, event.action.tool, &event.path, k, smooth(edge * 1.6));
+        let tip = pose(spec, &event.path, k, 0.0).tip;
         match event.action.effect {
             Effect::Smoke => {
                 let spark = Paint::flat([255.0, 250.0, 200.0], 0.95);
-                canvas.blob(pose.tip, 0.045 * size[1], 0.045 * size[1], 0.0, 0.8, spark);
+                canvas.blob(tip, 0.045 * height, 0.045 * height, 0.0, 0.8, spark);
             }
             Effect::Stitches => {
-                let hang = [pose.tip[0] - 0.30 * size[1], pose.tip[1] + 0.28 * size[1]];
-                let mid = [(pose.tip[0] + hang[0]) * 0.5, hang[1]];
-                canvas.polyline(&[pose.tip, mid, hang], 0.011 * size[1], Paint::flat(THREAD, 1.0));
+                let hang = [tip[0] - 0.30 * height, tip[1] + 0.28 * height];
+                let mid = [(tip[0] + hang[0]) * 0.5, hang[1]];
+                canvas.polyline(&[tip, mid, hang], 0.011 * height, Paint::flat(THREAD, 1.0));
             }
             _ => {}
         }

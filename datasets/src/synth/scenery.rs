@@ -177,7 +177,7 @@ pub(super) fn draw_stitches(
     }
     let disorder = 0.055 * f32::from(5 - skill.final_product);
     for i in 0..u32::from(skill.time_and_motion) {
-        let random = |j| (lattice(i, 10 + j, seed) - 0.5) * 2.0 * disorder;
+        let random = |j: u32| (lattice(i, 10 + j, seed) - 0.5) * 2.0 * disorder;
         let (x, y) = (0.22 + 0.14 * i as f32 + 0.4 * random(0), 0.5 + 0.5 * random(1));
         let (lean, half) = (random(2) * 0.9, 0.115);
         // Green for a sound stitch, brown for a loose one: the thread's colour is the quickest sign of quality.

@@ -48,7 +48,10 @@ pub fn reference_markdown() -> String {
     let sparse = wire.ok().and_then(|wire| Experiment::from_wire(wire, "name"));
     let sparse = sparse.expect("SPARSE is valid; a test writes this page");
     let resolved = toml::Value::try_from(&sparse).expect("plain tables with string keys");
-    let mut page = Page { text: PREFACE.to_owned(), resolved };
+    let mut page = Page {
+        text: PREFACE.to_owned(),
+        resolved,
+    };
     page.section("The top of the file", "", Shape::experiment().keys(), "", "");
     page.text
 }
@@ -61,9 +64,9 @@ struct Page {
 impl Page {
     /// `header` is the table's name in TOML; `path` its place in the resolved example.
     fn section(&mut self, title: &str, doc: &str, keys: &[Key], header: &str, path: &str) {
-        self.line(&format!("\n## {title}\n"));
+        self.line(&format!("\n## {title}"));
         if !doc.is_empty() {
-            self.line(&format!("{doc}\n"));
+            self.line(&format!("\n{doc}"));
         }
         let mut inner = Vec::new();
         let mut rows = Vec::new();
@@ -75,7 +78,7 @@ impl Page {
             }
         }
         if !rows.is_empty() {
-            self.line("| key | value | default | meaning |\n|---|---|---|---|");
+            self.line("\n| key | value | default | meaning |\n|---|---|---|---|");
             for key in rows {
                 self.row(key, path);
             }
@@ -91,10 +94,16 @@ impl Page {
         let doc = format!("{}{}", key.doc, if key.required { " Required." } else { "" });
         match &key.shape {
             Shape::List(element) => {
-                self.section(&format!("`[[{header}]]`"), &doc, element.keys(), &header, &join(&path, "0"));
+                self.section(
+                    &format!("`[[{header}]]`"),
+                    &doc,
+                    element.keys(),
+                    &header,
+                    &join(&path, "0"),
+                );
             }
             Shape::Tagged(variants) => {
-                self.line(&format!("\n## `[{header}]`\n\n{doc} The key `type` selects it.\n"));
+                self.line(&format!("\n## `[{header}]`\n\n{doc} The key `type` selects it."));
                 for (index, variant) in variants.iter().enumerate() {
                     // The sparse example has one stage per variant, in their order.
                     let path = path.replacen(".0.", &format!(".{index}."), 1);
@@ -110,9 +119,10 @@ impl Page {
         let default = if key.required {
             "required".to_owned()
         } else if key.doc.contains("default is") {
-            String::new()
+            "computed".to_owned()
         } else {
-            self.look_up(&join(path, &key.name)).map_or_else(|| "none".to_owned(), |value| format!("`{value}`"))
+            self.look_up(&join(path, &key.name))
+                .map_or_else(|| "none".to_owned(), |value| format!("`{}`", short(value)))
         };
         let (value, words) = value_of(&key.shape);
         let meaning = format!("{}{words}", key.doc).replace('|', "\\|");
@@ -120,10 +130,11 @@ impl Page {
     }
 
     fn look_up(&self, path: &str) -> Option<&toml::Value> {
-        path.split('.').try_fold(&self.resolved, |value, part| match value {
-            toml::Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-            _ => value.get(part),
-        })
+        path.split('.')
+            .try_fold(&self.resolved, |value, part| match value {
+                toml::Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+                _ => value.get(part),
+            })
     }
 
     fn line(&mut self, text: &str) {
@@ -131,18 +142,31 @@ impl Page {
     }
 }
 
+/// TOML writes 1e-8 as 0.00000001.
+fn short(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Float(number) if *number != 0.0 && number.abs() < 1e-4 => format!("{number:e}"),
+        _ => value.to_string(),
+    }
+}
+
 /// The kind of value, and what its words mean.
 fn value_of(shape: &Shape) -> (String, String) {
     match shape {
         Shape::Choice(words) => {
-            let meanings: Vec<_> =
-                words.iter().map(|(word, meaning)| format!("`\"{word}\"`: {}", lower_first(meaning))).collect();
+            let meanings: Vec<_> = words
+                .iter()
+                .map(|(word, meaning)| format!("`\"{word}\"`: {}", lower_first(meaning)))
+                .collect();
             ("word".to_owned(), format!(" {}", meanings.join(" ")))
         }
         Shape::List(inner) => match inner.as_ref() {
             Shape::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("`\"{word}\"`")).collect();
-                ("list of words".to_owned(), format!(" Known are {}.", words.join(", ")))
+                (
+                    "list of words".to_owned(),
+                    format!(" Known are {}.", words.join(", ")),
+                )
             }
             Shape::Unsigned => ("list of whole numbers".to_owned(), String::new()),
             _ => ("list of strings".to_owned(), String::new()),
@@ -156,11 +180,17 @@ fn value_of(shape: &Shape) -> (String, String) {
 
 fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 #[cfg(test)]
@@ -185,8 +215,14 @@ mod tests {
     #[test]
     fn defaults_are_those_of_a_resolved_experiment() {
         let page = reference_markdown();
-        assert!(page.contains("| `num_generations` | whole number | `8` |"), "{page}");
-        assert!(page.contains("| `max_steps` | whole number | required |"), "{page}");
+        assert!(
+            page.contains("| `num_generations` | whole number | `8` |"),
+            "{page}"
+        );
+        assert!(
+            page.contains("| `max_steps` | whole number | required |"),
+            "{page}"
+        );
         assert!(page.contains("| `fps` | number | none |"), "{page}");
         assert!(page.contains("| `max_grad_norm` | number | `1.0` |"), "{page}");
     }

@@ -239,7 +239,7 @@ pub enum ScaleRewards {
 pub enum LossType {
     /// Mean over the tokens of a completion, then over completions.
     Grpo,
-    /// Mean over the tokens of a micro-batch, then over micro-batches.
+    /// Mean over the tokens of a micro-batch, then over micro-batches: the one choice that `micro_batch_size` changes.
     Bnpo,
     /// Sum over all tokens, divided by the number of completions and `max_completion_length`.
     DrGrpo,
@@ -255,7 +255,7 @@ pub struct TrainerWire {
     pub max_steps: usize,
     /// Prompts per optimizer step. A GRPO step trains on `num_generations` times as many sequences.
     pub num_prompts_per_step: Option<usize>,
-    /// Sequences (a prompt with one answer) per forward and backward pass: sets memory and speed, not the result.
+    /// Sequences (a prompt with one answer) per forward and backward pass: sets memory and speed, not the result (but see `loss_type` `"bnpo"`).
     pub micro_batch_size: Option<usize>,
     /// Highest learning rate. The default is 1e-5 for `sft` and 1e-6 for `grpo`.
     pub learning_rate: Option<f64>,

@@ -50,7 +50,11 @@ impl Axis {
             }
             taps.push((first, count));
         }
-        Self { taps, coefficients, max_taps }
+        Self {
+            taps,
+            coefficients,
+            max_taps,
+        }
     }
 
     fn coefficients(&self, index: usize) -> (usize, &[i32]) {
@@ -101,17 +105,21 @@ impl Resampler {
     pub(super) fn horizontal<'a>(&self, image: &'a RgbImage) -> HalfResized<'a> {
         let source = image.as_raw();
         let Some(axis) = &self.horizontal else {
-            return HalfResized { rows: source.as_slice().into() };
+            return HalfResized {
+                rows: source.as_slice().into(),
+            };
         };
         let (in_row, out_row) = (self.input.1 * CHANNELS, self.output.1 * CHANNELS);
         let mut rows = vec![0u8; self.input.0 * out_row];
-        rows.par_chunks_mut(STRIP_ROWS * out_row).zip(source.par_chunks(STRIP_ROWS * in_row)).for_each_init(
-            || vec![[0u8; STRIP_BYTES]; self.input.1],
-            |columns, (out, strip)| {
-                turn(strip, in_row, columns);
-                horizontal_strip(axis, columns, out, out_row);
-            },
-        );
+        rows.par_chunks_mut(STRIP_ROWS * out_row)
+            .zip(source.par_chunks(STRIP_ROWS * in_row))
+            .for_each_init(
+                || vec![[0u8; STRIP_BYTES]; self.input.1],
+                |columns, (out, strip)| {
+                    turn(strip, in_row, columns);
+                    horizontal_strip(axis, columns, out, out_row);
+                },
+            );
         HalfResized { rows: rows.into() }
     }
 
@@ -142,7 +150,9 @@ pub fn resize_bicubic(image: &RgbImage, height: usize, width: usize) -> RgbImage
     let resampler = Resampler::new((in_height as usize, in_width as usize), (height, width));
     let half = resampler.horizontal(image);
     let mut out = vec![0u8; height * resampler.row_bytes()];
-    out.par_chunks_mut(resampler.row_bytes()).enumerate().for_each(|(y, row)| resampler.vertical_row(&half, y, row));
+    out.par_chunks_mut(resampler.row_bytes())
+        .enumerate()
+        .for_each(|(y, row)| resampler.vertical_row(&half, y, row));
     RgbImage::from_raw(width as u32, height as u32, out).expect("the buffer holds height x width x 3 bytes")
 }
 
@@ -230,6 +240,10 @@ fn vertical_row_body(rows: &[u8], coefficients: &[i32], out: &mut [u8]) {
     for (index, byte) in rest.iter_mut().enumerate() {
         let at = num_blocks * BLOCK_BYTES + index;
         let terms = rows.chunks_exact(row_bytes).zip(coefficients);
-        *byte = clamp(HALF + terms.map(|(row, &coefficient)| i32::from(row[at]) * coefficient).sum::<i32>());
+        *byte = clamp(
+            HALF + terms
+                .map(|(row, &coefficient)| i32::from(row[at]) * coefficient)
+                .sum::<i32>(),
+        );
     }
 }

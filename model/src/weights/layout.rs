@@ -1,8 +1,11 @@
 //! How a checkpoint names and stores its tensors, so that a saved copy has the same names and types.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use safetensors::Dtype;
+
+use super::reader::CheckpointReader;
+use crate::ModelError;
 
 /// A tensor as it stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,13 @@ pub struct StoredTensor {
 pub struct CheckpointLayout {
     /// By published name.
     pub tensors: BTreeMap<String, StoredTensor>,
+}
+
+impl CheckpointLayout {
+    /// The layout of a checkpoint directory; only headers are read.
+    pub fn read(dir: &Path) -> Result<Self, ModelError> {
+        Ok(CheckpointReader::open(dir)?.layout())
+    }
 }
 
 /// The published name of a tensor: transformers' own newer names (`model.visual.*`, `model.language_model.*`) mapped back.

@@ -38,11 +38,18 @@ pub fn official(predicted: &Boxes, gold: &[TimedBox]) -> Option<f64> {
     const ABSENT: [f64; 4] = [0.0; 4];
     let timed: std::collections::HashMap<String, [f64; 4]> = match predicted {
         Boxes::Timed(boxes) => boxes.iter().cloned().collect(),
-        Boxes::Listed(boxes) => gold.iter().map(|g| g.key.clone()).zip(boxes.iter().copied()).collect(),
+        Boxes::Listed(boxes) => gold
+            .iter()
+            .map(|g| g.key.clone())
+            .zip(boxes.iter().copied())
+            .collect(),
     };
     let (mut last, mut sum, mut count) = (ABSENT, 0.0, 0.0);
     for (index, target) in gold.iter().enumerate() {
-        let mut found = timed.get(&one_decimal(target.time_sec)).copied().unwrap_or(ABSENT);
+        let mut found = timed
+            .get(&one_decimal(target.time_sec))
+            .copied()
+            .unwrap_or(ABSENT);
         if found == ABSENT && index > 0 {
             found = last;
         }
@@ -71,8 +78,12 @@ pub fn strict(predicted: &[Entry], gold: &[TimedBox], tolerance_sec: f64) -> f64
             .copied()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)));
         // The margin absorbs binary rounding of times with one decimal.
-        let Some(target) = nearest.filter(|index| distance(index) <= tolerance_sec + 1e-9) else { continue };
-        let iou = entry.box_xyxy.map_or(0.0, |corners| box_iou(corners, gold[target].box_xyxy));
+        let Some(target) = nearest.filter(|index| distance(index) <= tolerance_sec + 1e-9) else {
+            continue;
+        };
+        let iou = entry
+            .box_xyxy
+            .map_or(0.0, |corners| box_iou(corners, gold[target].box_xyxy));
         let iou = if iou.is_finite() { iou.clamp(0.0, 1.0) } else { 0.0 };
         worst[target] = Some(worst[target].map_or(iou, |known| known.min(iou)));
     }
@@ -90,7 +101,11 @@ mod tests {
     fn gold(boxes: &[(&str, [f64; 4])]) -> Vec<TimedBox> {
         boxes
             .iter()
-            .map(|&(key, box_xyxy)| TimedBox { key: key.into(), time_sec: key.parse().expect("a number"), box_xyxy })
+            .map(|&(key, box_xyxy)| TimedBox {
+                key: key.into(),
+                time_sec: key.parse().expect("a number"),
+                box_xyxy,
+            })
             .collect()
     }
 
@@ -112,8 +127,14 @@ mod tests {
     #[test]
     fn lists_score_only_under_keys_with_one_decimal() {
         let answer = stg::parse("[[0, 0, 2, 2]]");
-        assert_eq!(official(&answer, &gold(&[("66", [0.0, 0.0, 2.0, 2.0])])), Some(0.0));
-        assert_eq!(official(&answer, &gold(&[("66.0", [0.0, 0.0, 2.0, 2.0])])), Some(1.0));
+        assert_eq!(
+            official(&answer, &gold(&[("66", [0.0, 0.0, 2.0, 2.0])])),
+            Some(0.0)
+        );
+        assert_eq!(
+            official(&answer, &gold(&[("66.0", [0.0, 0.0, 2.0, 2.0])])),
+            Some(1.0)
+        );
     }
 
     #[test]
@@ -121,7 +142,13 @@ mod tests {
         let gold = gold(&[("8", [0.0, 0.0, 2.0, 2.0])]);
         let text = "8.0 seconds: [0, 0, 2, 2] 8.0 seconds: [0, 0, 1, 2]";
         assert_eq!(strict(&stg::entries(text), &gold, 0.5), 0.5);
-        assert_eq!(strict(&stg::entries("9.0 seconds: [0, 0, 2, 2]"), &gold, 0.5), 0.0);
-        assert_eq!(strict(&stg::entries("8.5 seconds: [0, 0, 2, 2]"), &gold, 0.5), 1.0);
+        assert_eq!(
+            strict(&stg::entries("9.0 seconds: [0, 0, 2, 2]"), &gold, 0.5),
+            0.0
+        );
+        assert_eq!(
+            strict(&stg::entries("8.5 seconds: [0, 0, 2, 2]"), &gold, 0.5),
+            1.0
+        );
     }
 }

@@ -42,18 +42,30 @@ pub fn official(predicted: &[FrameSpan], gold: &[FrameSpan]) -> Option<DvcScore>
     if predicted.is_empty() || gold.is_empty() {
         return None;
     }
-    let best = |span: FrameSpan, others: &[FrameSpan]| others.iter().map(|&other| overlap(span, other)).fold(0.0, f64::max);
+    let best = |span: FrameSpan, others: &[FrameSpan]| {
+        others
+            .iter()
+            .map(|&other| overlap(span, other))
+            .fold(0.0, f64::max)
+    };
     let share = |spans: &[FrameSpan], others: &[FrameSpan]| {
         let best: Vec<f64> = spans.iter().map(|&span| best(span, others)).collect();
-        let shares = THRESHOLDS.map(|threshold| {
-            best.iter().filter(|&&iou| iou > threshold).count() as f64 / spans.len() as f64
-        });
+        let shares = THRESHOLDS
+            .map(|threshold| best.iter().filter(|&&iou| iou > threshold).count() as f64 / spans.len() as f64);
         shares.iter().sum::<f64>() / THRESHOLDS.len() as f64
     };
     let (precision, recall) = (share(predicted, gold), share(gold, predicted));
     let sum = precision + recall;
-    let f1 = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
-    Some(DvcScore { precision, recall, f1 })
+    let f1 = if sum > 0.0 {
+        2.0 * precision * recall / sum
+    } else {
+        0.0
+    };
+    Some(DvcScore {
+        precision,
+        recall,
+        f1,
+    })
 }
 
 #[cfg(test)]

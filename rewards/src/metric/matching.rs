@@ -5,8 +5,14 @@
 /// `gain(row, column)` must be finite and not negative. Time `O(min² · max)` in the numbers of rows and columns.
 pub fn best_assignment(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f64) -> f64 {
     if num_rows > num_columns {
-        return best_assignment(num_columns, num_rows, |column, row| gain(row, column));
+        assign(num_columns, num_rows, |column, row| gain(row, column))
+    } else {
+        assign(num_rows, num_columns, gain)
     }
+}
+
+/// [`best_assignment`] for at most as many rows as columns.
+fn assign(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f64) -> f64 {
     // Rows are added one by one; each finds the cheapest alternating path to a free column under the potentials `u`, `v`,
     // with cost = -gain. Column 0 is a sentinel that holds the row being added; real columns start at 1.
     let mut u = vec![0.0; num_rows + 1];
@@ -51,7 +57,10 @@ pub fn best_assignment(num_rows: usize, num_columns: usize, gain: impl Fn(usize,
             at = came_from[at];
         }
     }
-    (1..=num_columns).filter(|&column| row_of[column] != 0).map(|column| gain(row_of[column] - 1, column - 1)).sum()
+    (1..=num_columns)
+        .filter(|&column| row_of[column] != 0)
+        .map(|column| gain(row_of[column] - 1, column - 1))
+        .sum()
 }
 
 #[cfg(test)]
@@ -61,7 +70,9 @@ mod tests {
     use super::best_assignment;
 
     fn by_trying_all(rows: &[usize], columns: &mut Vec<usize>, gain: &dyn Fn(usize, usize) -> f64) -> f64 {
-        let Some((&row, rest)) = rows.split_first() else { return 0.0 };
+        let Some((&row, rest)) = rows.split_first() else {
+            return 0.0;
+        };
         let mut best = by_trying_all(rest, columns, gain);
         for place in 0..columns.len() {
             let column = columns.remove(place);
@@ -78,13 +89,22 @@ mod tests {
         for round in 0..300 {
             let (num_rows, num_columns) = (rng.random_range(0..6), rng.random_range(0..6));
             let table: Vec<f64> = (0..36)
-                .map(|_| if rng.random_bool(0.3) { 0.0 } else { rng.random_range(0.0..1.0) })
+                .map(|_| {
+                    if rng.random_bool(0.3) {
+                        0.0
+                    } else {
+                        rng.random_range(0.0..1.0)
+                    }
+                })
                 .collect();
             let gain = |row: usize, column: usize| table[row * 6 + column];
             let rows: Vec<usize> = (0..num_rows).collect();
             let expected = by_trying_all(&rows, &mut (0..num_columns).collect(), &gain);
             let found = best_assignment(num_rows, num_columns, gain);
-            assert!((found - expected).abs() < 1e-12, "seed {seed}, round {round}: {found} and {expected}");
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "seed {seed}, round {round}: {found} and {expected}"
+            );
         }
     }
 }

@@ -31,11 +31,17 @@ pub fn resolve(answer: &str, classes: &[String], embedder: Option<&dyn TextEmbed
     if let Some(class) = classes.iter().position(|class| class == answer) {
         return Resolved::Exact(class);
     }
-    let Some(embedder) = embedder else { return Resolved::Unresolved };
-    let Some(vector) = embedder.embed(answer) else { return Resolved::Unresolved };
+    let Some(embedder) = embedder else {
+        return Resolved::Unresolved;
+    };
+    let Some(vector) = embedder.embed(answer) else {
+        return Resolved::Unresolved;
+    };
     let mut best: Option<(usize, f64)> = None;
     for (index, class) in classes.iter().enumerate() {
-        let Some(other) = embedder.embed(class) else { return Resolved::Unresolved };
+        let Some(other) = embedder.embed(class) else {
+            return Resolved::Unresolved;
+        };
         let similarity = cosine(&vector, &other);
         if best.is_none_or(|(_, highest)| similarity > highest) {
             best = Some((index, similarity));

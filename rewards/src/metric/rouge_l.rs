@@ -44,7 +44,9 @@ fn longest_common_subsequence(prediction: &[String], reference: &[String]) -> us
     // A zero bit marks a place at which the subsequence grows.
     let mut state = vec![u64::MAX; num_blocks];
     for word in prediction {
-        let Some(places) = places.get(word.as_str()) else { continue };
+        let Some(places) = places.get(word.as_str()) else {
+            continue;
+        };
         let mut carry = false;
         for (block, place) in state.iter_mut().zip(places) {
             let hits = *block & place;
@@ -68,8 +70,11 @@ mod tests {
         let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
         for i in 0..a.len() {
             for j in 0..b.len() {
-                table[i + 1][j + 1] =
-                    if a[i] == b[j] { table[i][j] + 1 } else { table[i][j + 1].max(table[i + 1][j]) };
+                table[i + 1][j + 1] = if a[i] == b[j] {
+                    table[i][j] + 1
+                } else {
+                    table[i][j + 1].max(table[i + 1][j])
+                };
             }
         }
         table[a.len()][b.len()]
@@ -81,10 +86,16 @@ mod tests {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         for round in 0..200 {
             let mut text = |longest: usize| -> Vec<String> {
-                (0..rng.random_range(0..longest)).map(|_| rng.random_range(0..9).to_string()).collect()
+                (0..rng.random_range(0..longest))
+                    .map(|_| rng.random_range(0..9).to_string())
+                    .collect()
             };
             let (a, b) = (text(200), text(200));
-            assert_eq!(longest_common_subsequence(&a, &b), by_table(&a, &b), "seed {seed}, round {round}");
+            assert_eq!(
+                longest_common_subsequence(&a, &b),
+                by_table(&a, &b),
+                "seed {seed}, round {round}"
+            );
         }
     }
 

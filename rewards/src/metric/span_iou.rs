@@ -32,7 +32,11 @@ impl TagScore {
     /// Harmonic mean of precision and recall.
     pub fn f1(&self) -> f64 {
         let sum = self.precision + self.recall;
-        if sum > 0.0 { 2.0 * self.precision * self.recall / sum } else { 0.0 }
+        if sum > 0.0 {
+            2.0 * self.precision * self.recall / sum
+        } else {
+            0.0
+        }
     }
 }
 
@@ -68,7 +72,13 @@ pub fn official(predicted: &[Span], gold: &[Span], threshold: f64) -> TagScore {
 
 /// The spans with both times multiplied.
 pub fn scaled(spans: &[Span], factor: f64) -> Vec<Span> {
-    spans.iter().map(|s| Span { start_sec: s.start_sec * factor, end_sec: s.end_sec * factor }).collect()
+    spans
+        .iter()
+        .map(|s| Span {
+            start_sec: s.start_sec * factor,
+            end_sec: s.end_sec * factor,
+        })
+        .collect()
 }
 
 /// Overlap under the best one-to-one matching, summed and divided by the larger number of spans.
@@ -79,7 +89,10 @@ pub fn strict(predicted: &[Span], gold: &[Span], tolerance_sec: f64) -> f64 {
     if gold.is_empty() || predicted.is_empty() {
         return 0.0;
     }
-    let widened = |s: Span| Span { start_sec: s.start_sec - tolerance_sec, end_sec: s.end_sec + tolerance_sec };
+    let widened = |s: Span| Span {
+        start_sec: s.start_sec - tolerance_sec,
+        end_sec: s.end_sec + tolerance_sec,
+    };
     let overlap = |g: Span, p: Span| {
         if p.end_sec < p.start_sec {
             0.0
@@ -98,15 +111,22 @@ mod tests {
     use super::*;
 
     fn spans(pairs: &[(f64, f64)]) -> Vec<Span> {
-        pairs.iter().map(|&(start_sec, end_sec)| Span { start_sec, end_sec }).collect()
+        pairs
+            .iter()
+            .map(|&(start_sec, end_sec)| Span { start_sec, end_sec })
+            .collect()
     }
 
     #[test]
     fn overlap_by_hand() {
-        let [a, b, point] = [(0.0, 10.0), (5.0, 15.0), (3.0, 3.0)].map(|(start_sec, end_sec)| Span { start_sec, end_sec });
+        let [a, b, point] =
+            [(0.0, 10.0), (5.0, 15.0), (3.0, 3.0)].map(|(start_sec, end_sec)| Span { start_sec, end_sec });
         assert_eq!(span_iou(a, b), 1.0 / 3.0);
         assert_eq!(span_iou(point, point), 0.0);
-        let endless = Span { start_sec: 1.0, end_sec: f64::INFINITY };
+        let endless = Span {
+            start_sec: 1.0,
+            end_sec: f64::INFINITY,
+        };
         assert_eq!(span_iou(endless, endless), 0.0);
     }
 
@@ -115,7 +135,10 @@ mod tests {
         let gold = spans(&[(0.0, 10.0), (20.0, 30.0)]);
         let predicted = spans(&[(0.0, 10.0), (50.0, 60.0), (70.0, 80.0)]);
         let score = official(&predicted, &gold, 0.3);
-        assert_eq!((score.mean_iou, score.recall, score.precision), (1.0, 0.5, 1.0 / 3.0));
+        assert_eq!(
+            (score.mean_iou, score.recall, score.precision),
+            (1.0, 0.5, 1.0 / 3.0)
+        );
         assert_eq!(strict(&predicted, &gold, 0.5), 1.0 / 3.0);
     }
 

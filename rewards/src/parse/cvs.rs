@@ -17,7 +17,12 @@ pub const COMPONENTS: [(&str, &str); 3] = [
 ];
 
 static SCORES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
-    [r"two structures?:<s>*(<d>+)", r"cystic plate:<s>*(<d>+)", r"hepatocystic triangle:<s>*(<d>+)"].map(compile)
+    [
+        r"two structures?:<s>*(<d>+)",
+        r"cystic plate:<s>*(<d>+)",
+        r"hepatocystic triangle:<s>*(<d>+)",
+    ]
+    .map(compile)
 });
 
 /// Scores by component key, any size; a component that is not found is absent.
@@ -25,7 +30,9 @@ pub fn parse(text: &str) -> BTreeMap<String, i64> {
     let mut scores = BTreeMap::new();
     for part in text.split(',') {
         let part = part.to_lowercase();
-        let Some(component) = COMPONENTS.iter().position(|(_, name)| part.contains(name)) else { continue };
+        let Some(component) = COMPONENTS.iter().position(|(_, name)| part.contains(name)) else {
+            continue;
+        };
         let score = SCORES[component].captures(&part).and_then(|c| parse_score(&c[1]));
         if let Some(score) = score {
             scores.insert(COMPONENTS[component].0.to_owned(), score);

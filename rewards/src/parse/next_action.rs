@@ -24,12 +24,23 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let data: Value = serde_json::from_str(include_str!("next_action_classes.json"))
         .expect("the embedded class lists are JSON, as a test shows");
     let labels = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     let object = |key: &str| data[key].as_object().cloned().unwrap_or_default();
-    let nurvid: Vec<(String, String, Vec<String>)> =
-        object("NurViD").iter().map(|(name, list)| (name.to_lowercase(), name.clone(), labels(list))).collect();
-    let all: BTreeSet<String> = nurvid.iter().flat_map(|(_, _, labels)| labels.iter().cloned()).collect();
+    let nurvid: Vec<(String, String, Vec<String>)> = object("NurViD")
+        .iter()
+        .map(|(name, list)| (name.to_lowercase(), name.clone(), labels(list)))
+        .collect();
+    let all: BTreeSet<String> = nurvid
+        .iter()
+        .flat_map(|(_, _, labels)| labels.iter().cloned())
+        .collect();
     Tables {
         avos: labels(&data["AVOS"]),
         cholec_t50: labels(&data["CholecT50"]),
@@ -46,7 +57,10 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
 /// The answer trimmed, and for CoPESD with renamed labels brought up to date.
 pub fn normalise(source: &str, text: &str) -> String {
     let text = strip(text);
-    let renamed = TABLES.copesd_renamed.iter().find(|(old, _)| source == "CoPESD" && old == text);
+    let renamed = TABLES
+        .copesd_renamed
+        .iter()
+        .find(|(old, _)| source == "CoPESD" && old == text);
     renamed.map_or(text, |(_, new)| new).to_owned()
 }
 
@@ -56,7 +70,11 @@ pub fn procedure(source: &str, question: &str) -> Option<&'static str> {
         return None;
     }
     let question = question.to_lowercase();
-    TABLES.nurvid.iter().find(|(lower, _, _)| question.contains(lower)).map(|(_, name, _)| name.as_str())
+    TABLES
+        .nurvid
+        .iter()
+        .find(|(lower, _, _)| question.contains(lower))
+        .map(|(_, name, _)| name.as_str())
 }
 
 /// The closed class list for a question; `None` for sources without one.
@@ -86,18 +104,33 @@ mod tests {
         assert_eq!(TABLES.nurvid.len(), 49);
         assert_eq!(TABLES.copesd_renamed.len(), 8);
         assert_eq!(classes("EgoSurgery", ""), None);
-        assert_eq!(classes("NurViD", "no procedure here").map(<[_]>::len), Some(TABLES.nurvid_all.len()));
+        assert_eq!(
+            classes("NurViD", "no procedure here").map(<[_]>::len),
+            Some(TABLES.nurvid_all.len())
+        );
     }
 
     #[test]
     fn the_first_procedure_in_the_table_wins() {
-        assert_eq!(procedure("NurViD", "SUBCUTANEOUS INJECTION INSULIN"), Some("Subcutaneous Injection"));
-        assert_eq!(procedure("NurViD", "female retention catheterization"), Some("Female Retention Catheterization"));
+        assert_eq!(
+            procedure("NurViD", "SUBCUTANEOUS INJECTION INSULIN"),
+            Some("Subcutaneous Injection")
+        );
+        assert_eq!(
+            procedure("NurViD", "female retention catheterization"),
+            Some("Female Retention Catheterization")
+        );
     }
 
     #[test]
     fn only_copesd_has_renamed_labels() {
-        assert_eq!(normalise("CoPESD", " dissect flap with knife\n"), "dissect flap tissue with knife");
-        assert_eq!(normalise("NurViD", "dissect flap with knife"), "dissect flap with knife");
+        assert_eq!(
+            normalise("CoPESD", " dissect flap with knife\n"),
+            "dissect flap tissue with knife"
+        );
+        assert_eq!(
+            normalise("NurViD", "dissect flap with knife"),
+            "dissect flap with knife"
+        );
     }
 }

@@ -9,11 +9,12 @@ use regex::Regex;
 
 /// The zero of every run of ten decimal digits in Unicode 14 (general category Nd), ascending.
 const DIGIT_ZEROS: [u32; 66] = [
-    0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
-    0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620,
-    0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10, 0x104a0, 0x10d30, 0x11066, 0x110f0, 0x11136, 0x111d0,
-    0x112f0, 0x11450, 0x114d0, 0x11650, 0x116c0, 0x11730, 0x118e0, 0x11950, 0x11c50, 0x11d50, 0x11da0, 0x16a60,
-    0x16ac0, 0x16b50, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
+    0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50,
+    0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40,
+    0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10, 0x104a0, 0x10d30, 0x11066,
+    0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650, 0x116c0, 0x11730, 0x118e0, 0x11950,
+    0x11c50, 0x11d50, 0x11da0, 0x16a60, 0x16ac0, 0x16b50, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6,
+    0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
 ];
 
 /// The value of a decimal digit of any script.
@@ -36,7 +37,10 @@ pub fn strip(text: &str) -> &str {
 
 /// A regex class for `\d`, brackets included.
 fn digit_class() -> String {
-    let runs: Vec<String> = DIGIT_ZEROS.iter().map(|zero| format!(r"\x{{{zero:x}}}-\x{{{:x}}}", zero + 9)).collect();
+    let runs: Vec<String> = DIGIT_ZEROS
+        .iter()
+        .map(|zero| format!(r"\x{{{zero:x}}}-\x{{{:x}}}", zero + 9))
+        .collect();
     format!("[{}]", runs.concat())
 }
 
@@ -44,13 +48,22 @@ fn digit_class() -> String {
 /// number (digits, perhaps a point and digits).
 pub(crate) fn compile(pattern: &str) -> Regex {
     static DIGIT: LazyLock<String> = LazyLock::new(digit_class);
-    let pattern = pattern.replace("<n>", r"<d>+(?:\.<d>+)?").replace("<s>", r"[\s\x1c-\x1f]").replace("<d>", &DIGIT);
+    let pattern = pattern
+        .replace("<n>", r"<d>+(?:\.<d>+)?")
+        .replace("<s>", r"[\s\x1c-\x1f]")
+        .replace("<d>", &DIGIT);
     Regex::new(&pattern).expect("the patterns are constants and every one is compiled by a test")
 }
 
 /// Replaces digits of other scripts by ASCII ones.
 fn ascii_digits(text: &str) -> String {
-    text.chars().map(|c| digit_value(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c)).collect()
+    text.chars()
+        .map(|c| {
+            digit_value(c)
+                .and_then(|value| char::from_digit(value, 10))
+                .unwrap_or(c)
+        })
+        .collect()
 }
 
 /// `float(text)`; `None` where Python raises `ValueError`.
@@ -89,7 +102,11 @@ pub fn parse_digits(text: &str) -> Option<f64> {
 /// `int(text)` for a run of digits. Python's integers have no bound; ours stop at `i64::MAX`, which no score reaches.
 pub fn parse_score(digits: &str) -> Option<i64> {
     digits.chars().try_fold(0_i64, |value, c| {
-        Some(value.saturating_mul(10).saturating_add(i64::from(digit_value(c)?)))
+        Some(
+            value
+                .saturating_mul(10)
+                .saturating_add(i64::from(digit_value(c)?)),
+        )
     })
 }
 
@@ -105,11 +122,17 @@ pub fn repr(value: f64) -> String {
     if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
         let scientific = format!("{value:e}");
         if let Some((mantissa, exponent)) = scientific.split_once('e') {
-            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+            let (sign, digits) = exponent
+                .strip_prefix('-')
+                .map_or(('+', exponent), |digits| ('-', digits));
             return format!("{mantissa}e{sign}{digits:0>2}");
         }
     }
-    if value == value.trunc() { format!("{value:.1}") } else { format!("{value}") }
+    if value == value.trunc() {
+        format!("{value:.1}")
+    } else {
+        format!("{value}")
+    }
 }
 
 /// `"%.1f" % value`: correctly rounded from the binary value, exact ties to even.
@@ -119,7 +142,11 @@ pub fn one_decimal(value: f64) -> String {
 
 /// `round(value, 2)`.
 pub fn round_2(value: f64) -> f64 {
-    if value.is_finite() { format!("{value:.2}").parse().unwrap_or(value) } else { value }
+    if value.is_finite() {
+        format!("{value:.2}").parse().unwrap_or(value)
+    } else {
+        value
+    }
 }
 
 #[cfg(test)]
@@ -152,7 +179,9 @@ mod tests {
             assert_eq!(parse_float(text), Some(value), "{text:?}");
         }
         assert!(parse_float("NaN").is_some_and(f64::is_nan));
-        for text in ["", ".", "1__0", "_1", "1_", "1_.0", "0x1", "1 2", "e5", "--1", "+-1", "infin"] {
+        for text in [
+            "", ".", "1__0", "_1", "1_", "1_.0", "0x1", "1 2", "e5", "--1", "+-1", "infin",
+        ] {
             assert_eq!(parse_float(text), None, "{text:?}");
         }
     }
@@ -164,7 +193,13 @@ mod tests {
         assert_eq!(repr(1e16), "1e+16");
         assert_eq!(repr(1.5e-5), "1.5e-05");
         assert_eq!(repr(123_456_789_012_345.0), "123456789012345.0");
-        for (value, text) in [(8.25, "8.2"), (8.35, "8.3"), (0.05, "0.1"), (47.35, "47.4"), (2.5, "2.5")] {
+        for (value, text) in [
+            (8.25, "8.2"),
+            (8.35, "8.3"),
+            (0.05, "0.1"),
+            (47.35, "47.4"),
+            (2.5, "2.5"),
+        ] {
             assert_eq!(one_decimal(value), text);
         }
         assert_eq!(round_2(0.125), 0.12);

@@ -75,7 +75,9 @@ impl SkillAnswer {
 pub fn parse(text: &str) -> SkillAnswer {
     let mut aspects = BTreeMap::new();
     for part in text.split(',') {
-        let Some(found) = ASPECT.captures(part) else { continue };
+        let Some(found) = ASPECT.captures(part) else {
+            continue;
+        };
         if let Some(score) = parse_score(&found[2]) {
             aspects.insert(strip(&found[1]).to_owned(), score);
         }
@@ -85,7 +87,10 @@ pub fn parse(text: &str) -> SkillAnswer {
         sum += parse_float(&found[1]).unwrap_or(f64::NAN);
         count += 1.0;
     }
-    SkillAnswer { aspects, mean_score: (count > 0.0).then(|| sum / count) }
+    SkillAnswer {
+        aspects,
+        mean_score: (count > 0.0).then(|| sum / count),
+    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,10 @@ impl Boxes {
 pub fn entries(text: &str) -> Vec<Entry> {
     TIMED
         .captures_iter(text)
-        .map(|c| Entry { time_sec: parse_float(&c[1]).unwrap_or(f64::NAN), box_xyxy: corners(&c[2]) })
+        .map(|c| Entry {
+            time_sec: parse_float(&c[1]).unwrap_or(f64::NAN),
+            box_xyxy: corners(&c[2]),
+        })
         .collect()
 }
 
@@ -55,7 +58,12 @@ fn corners(content: &str) -> Option<[f64; 4]> {
     let mut numbers = content
         .split(',')
         .map(|part| parse_float(strip(part).trim_start_matches('[').trim_end_matches(']')));
-    let corners = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];
+    let corners = [
+        numbers.next()??,
+        numbers.next()??,
+        numbers.next()??,
+        numbers.next()??,
+    ];
     numbers.next().is_none().then_some(corners)
 }
 
@@ -99,21 +107,40 @@ mod tests {
     fn a_malformed_box_takes_the_last_good_one() {
         let text = "0.0 seconds: [1] 1 seconds: [1, 2, 3, 4] 2 seconds: [1, x, 3, 4]";
         let good = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(parse(text), Boxes::Timed(vec![("1.0".into(), good), ("2.0".into(), good)]));
-        assert_eq!(entries(text).iter().filter(|entry| entry.box_xyxy.is_none()).count(), 2);
+        assert_eq!(
+            parse(text),
+            Boxes::Timed(vec![("1.0".into(), good), ("2.0".into(), good)])
+        );
+        assert_eq!(
+            entries(text)
+                .iter()
+                .filter(|entry| entry.box_xyxy.is_none())
+                .count(),
+            2
+        );
     }
 
     #[test]
     fn a_later_box_replaces_an_earlier_one_in_its_place() {
-        let Boxes::Timed(boxes) = parse("1 seconds: [1,1,2,2] 3 seconds: [0,0,1,1] 1.00 seconds: [5,5,6,6]") else {
+        let Boxes::Timed(boxes) = parse("1 seconds: [1,1,2,2] 3 seconds: [0,0,1,1] 1.00 seconds: [5,5,6,6]")
+        else {
             panic!("timed boxes expected");
         };
-        assert_eq!(boxes, [("1.0".into(), [5.0, 5.0, 6.0, 6.0]), ("3.0".into(), [0.0, 0.0, 1.0, 1.0])]);
+        assert_eq!(
+            boxes,
+            [
+                ("1.0".into(), [5.0, 5.0, 6.0, 6.0]),
+                ("3.0".into(), [0.0, 0.0, 1.0, 1.0])
+            ]
+        );
     }
 
     #[test]
     fn lists_hold_whole_numbers_only() {
-        assert_eq!(parse("[[1, 2, 3, 4]] [[1.5, 2, 3, 4]] [[1, 2, 3]]"), Boxes::Listed(vec![[1.0, 2.0, 3.0, 4.0]]));
+        assert_eq!(
+            parse("[[1, 2, 3, 4]] [[1.5, 2, 3, 4]] [[1, 2, 3]]"),
+            Boxes::Listed(vec![[1.0, 2.0, 3.0, 4.0]])
+        );
         assert!(parse("5.0 second: [1, 2, 3, 4]").is_empty());
     }
 }

@@ -12,9 +12,8 @@ use regex::Regex;
 use super::python::{compile, parse_float, round_2};
 
 static HYPHEN_PAIR: LazyLock<Regex> = LazyLock::new(|| compile(r"(<n>)<s>*-<s>*(<n>)"));
-static WORD_PAIR: LazyLock<Regex> = LazyLock::new(|| {
-    compile(r"(?i)(?:from<s>+)?(<n>)(?:s|<s>+seconds?)?<s>+to<s>+(<n>)(?:s|<s>+seconds?)?")
-});
+static WORD_PAIR: LazyLock<Regex> =
+    LazyLock::new(|| compile(r"(?i)(?:from<s>+)?(<n>)(?:s|<s>+seconds?)?<s>+to<s>+(<n>)(?:s|<s>+seconds?)?"));
 static CLOCK_PAIR: LazyLock<Regex> =
     LazyLock::new(|| compile(r"(<d>+):(<d>+):(<d>+)<s>+to<s>+(<d>+):(<d>+):(<d>+)"));
 
@@ -23,17 +22,25 @@ pub fn parse(text: &str) -> Vec<Span> {
     let number = |text: &str| parse_float(text).unwrap_or(f64::NAN);
     let hyphens: Vec<Span> = HYPHEN_PAIR
         .captures_iter(text)
-        .map(|c| Span { start_sec: number(&c[1]), end_sec: number(&c[2]) })
+        .map(|c| Span {
+            start_sec: number(&c[1]),
+            end_sec: number(&c[2]),
+        })
         .collect();
     if !hyphens.is_empty() {
         return hyphens;
     }
-    let words = WORD_PAIR
-        .captures_iter(text)
-        .map(|c| Span { start_sec: round_2(number(&c[1])), end_sec: round_2(number(&c[2])) });
+    let words = WORD_PAIR.captures_iter(text).map(|c| Span {
+        start_sec: round_2(number(&c[1])),
+        end_sec: round_2(number(&c[2])),
+    });
     let clocks = CLOCK_PAIR.captures_iter(text).map(|c| {
-        let seconds = |first: usize| number(&c[first]) * 3600.0 + number(&c[first + 1]) * 60.0 + number(&c[first + 2]);
-        Span { start_sec: seconds(1), end_sec: seconds(4) }
+        let seconds =
+            |first: usize| number(&c[first]) * 3600.0 + number(&c[first + 1]) * 60.0 + number(&c[first + 2]);
+        Span {
+            start_sec: seconds(1),
+            end_sec: seconds(4),
+        }
     });
     words.chain(clocks).collect()
 }
@@ -43,12 +50,18 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str) -> Vec<(f64, f64)> {
-        parse(text).iter().map(|span| (span.start_sec, span.end_sec)).collect()
+        parse(text)
+            .iter()
+            .map(|span| (span.start_sec, span.end_sec))
+            .collect()
     }
 
     #[test]
     fn ranges_in_words_are_read_only_without_hyphens() {
-        assert_eq!(pairs("From 1s to 2 seconds, 3 To 4.567"), [(1.0, 2.0), (3.0, 4.57)]);
+        assert_eq!(
+            pairs("From 1s to 2 seconds, 3 To 4.567"),
+            [(1.0, 2.0), (3.0, 4.57)]
+        );
         assert_eq!(pairs("from 1 to 2, 3-4"), [(3.0, 4.0)]);
     }
 

@@ -1,0 +1,499 @@
+//! What a user sees of a config: meaning, layering, and messages.
+
+use std::{fs, path::Path};
+
+use medgrpo_datasets::TaskKind;
+use tempfile::TempDir;
+
+use super::{
+    ConfigError, Experiment, load,
+    resolved::{ModelSource, Recipe},
+    shape::{Key, Shape},
+};
+
+/// A file with every table and most keys; line numbers below refer to it.
+const FULL: &str = r#"seed = 3
+out = "runs/full"
+[practice]
+out = "data/practice"
+clips = 20
+[model.init]
+hidden_size = 64
+num_hidden_layers = 2
+[data]
+train = [{ file = "a/train.json", weight = 2.0 }, { file = "b.json.gz", root = "media", tasks = ["tag", "dvc"] }]
+eval = [{ file = "a/test.json.gz" }]
+[[stage]]
+name = "sft"
+recipe = { type = "sft" }
+trainer = { max_steps = 50, warmup_ratio = 0.05 }
+[[stage]]
+name = "grpo"
+recipe = { type = "grpo", epsilon = 0.1 }
+data = { tasks = ["tag", "stg"] }
+[stage.trainer]
+max_steps = 10
+learning_rate = 3e-6
+[evaluate]
+limit = 4
+max_new_tokens = { tag = 10 }
+"#;
+
+fn load_text(text: &str, overrides: &[&str]) -> Result<Experiment, ConfigError> {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("x.toml");
+    fs::write(&file, text).unwrap();
+    load_in(&file, overrides)
+}
+
+fn load_in(file: &Path, overrides: &[&str]) -> Result<Experiment, ConfigError> {
+    load(
+        file,
+        &overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>(),
+    )
+}
+
+/// The whole message, with the temporary directory taken out.
+fn message(text: &str, overrides: &[&str]) -> String {
+    let error = load_text(text, overrides).expect_err("the file is wrong");
+    plain(&error)
+}
+
+fn plain(error: &ConfigError) -> String {
+    let text = error.to_string();
+    let mut plain = String::new();
+    for word in text.split_inclusive(' ') {
+        let name = word
+            .rfind('/')
+            .filter(|_| word.contains("/tmp") || word.contains(".tmp"));
+        plain.push_str(name.map_or(word, |at| &word[at + 1..]));
+    }
+    plain
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let experiment = load_text(FULL, &[]).unwrap();
+    assert_eq!(
+        experiment.practice.as_ref().unwrap().seed,
+        3,
+        "the practice set follows the experiment's seed"
+    );
+    let ModelSource::Init(init) = &experiment.model else {
+        panic!("{:?}", experiment.model)
+    };
+    assert_eq!(
+        (init.hidden_size, init.intermediate_size, init.vision.depth),
+        (64, 192, 4)
+    );
+    assert_eq!(init.vision.fullatt_block_indexes, [3]);
+    assert_eq!(experiment.data.train[0].root, Path::new("a"));
+    assert_eq!(experiment.data.train[1].root, Path::new("media"));
+    assert_eq!(
+        experiment.data.train[1].tasks,
+        [TaskKind::Tag, TaskKind::DenseCaptioning]
+    );
+    assert_eq!(experiment.data.eval[0].name, "test");
+    // 0.05 × 50 = 2.5, rounded up.
+    assert_eq!(experiment.stages[0].trainer.warmup_steps, 3);
+    assert_eq!(experiment.stages[0].trainer.learning_rate, 1e-5);
+    assert_eq!(experiment.stages[0].recipe, Recipe::Sft);
+    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else {
+        panic!("{:?}", experiment.stages[1])
+    };
+    assert_eq!(
+        (grpo.epsilon, grpo.epsilon_high, grpo.num_generations, grpo.beta),
+        (0.1, 0.1, 8, 0.0)
+    );
+    let evaluate = experiment.evaluate.unwrap();
+    assert_eq!(evaluate.splits, ["test"]);
+    assert_eq!(evaluate.max_new_tokens.get(TaskKind::Tag), 10);
+    assert_eq!(evaluate.max_new_tokens.get(TaskKind::Stg), 384);
+}
+
+#[test]
+fn without_eval_files_nothing_is_evaluated() {
+    let text = "model.path = \"m\"\ndata.train = [{ file = \"t.json\" }]\n\
+                [[stage]]\nname = \"sft\"\nrecipe.type = \"sft\"\ntrainer.max_steps = 1\n";
+    let experiment = load_text(text, &[]).unwrap();
+    assert_eq!(experiment.evaluate, None);
+    assert_eq!(experiment.out, Path::new("runs/x"), "named after the file");
+}
+
+#[test]
+fn the_resolved_copy_reads_back_as_the_same_value() {
+    let experiment = load_text(FULL, &[]).unwrap();
+    assert_eq!(load_text(&experiment.to_toml(), &[]).unwrap(), experiment);
+}
+
+#[test]
+fn every_shipped_config_is_valid_and_round_trips() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")];
+    let mut num_configs = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                let experiment =
+                    load(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                assert_eq!(
+                    load_text(&experiment.to_toml(), &[]).unwrap(),
+                    experiment,
+                    "{}",
+                    path.display()
+                );
+                num_configs += 1;
+            }
+        }
+    }
+    assert!(num_configs > 0, "no config found");
+}
+
+#[test]
+fn unknown_keys_name_their_line_and_the_nearest_key() {
+    let typo = FULL.replace("learning_rate", "lerning_rate");
+    assert_eq!(
+        message(&typo, &[]),
+        "unknown key `lerning_rate` in `stage.1.trainer` at line 22 of x.toml; did you mean `learning_rate`?"
+    );
+    let foreign = FULL.replace("epsilon = 0.1", "clip_ratio_high = 0.1");
+    assert_eq!(
+        message(&foreign, &[]),
+        "unknown key `clip_ratio_high` in `stage.1.recipe` at line 18 of x.toml; use `epsilon_high`"
+    );
+    let misplaced = FULL.replace(
+        "recipe = { type = \"sft\" }",
+        "recipe = { type = \"sft\", beta = 0.1 }",
+    );
+    assert_eq!(
+        message(&misplaced, &[]),
+        "unknown key `beta` in `stage.0.recipe` at line 14 of x.toml; did you mean `stage.recipe.beta` of type \"grpo\"?"
+    );
+    let nowhere = FULL.replace("clips = 20", "clips = 20\nzzzzzzz = 1");
+    assert_eq!(
+        message(&nowhere, &[]),
+        "unknown key `zzzzzzz` in `practice` at line 6 of x.toml; the keys here are `out`, `clips`, `seed`"
+    );
+}
+
+#[test]
+fn wrong_types_words_and_missing_keys_name_their_line() {
+    assert_eq!(
+        message(&FULL.replace("clips = 20", "clips = \"many\""), &[]),
+        "`practice.clips` takes a whole number, 0 or more, not the string \"many\" at line 5 of x.toml"
+    );
+    assert_eq!(
+        message(&FULL.replace("seed = 3", "seed = -3"), &[]),
+        "`seed` takes a whole number, 0 or more, not -3 at line 1 of x.toml"
+    );
+    assert_eq!(
+        message(&FULL.replace("\"stg\"]", "\"sgt\"]"), &[]),
+        "`stage.1.data.tasks.1` cannot be \"sgt\" at line 19 of x.toml; did you mean \"stg\"?"
+    );
+    assert_eq!(
+        message(&FULL.replace("type = \"grpo\"", "type = \"ppo\""), &[]),
+        "`stage.1.recipe.type` cannot be \"ppo\" at line 18 of x.toml; it takes \"sft\", \"grpo\""
+    );
+    assert_eq!(
+        message(&FULL.replace("type = \"grpo\", ", ""), &[]),
+        "`stage.1.recipe` has no `type` at line 18 of x.toml; give one of \"sft\", \"grpo\""
+    );
+    assert_eq!(
+        message(&FULL.replace("max_steps = 10\n", ""), &[]),
+        "`stage.1.trainer.max_steps` is missing at line 20 of x.toml; it takes a whole number, 0 or more"
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = FULL
+        .replace("seed = 3", "sed = 3")
+        .replace("limit = 4", "limit = true");
+    assert_eq!(message(&text, &[]).lines().count(), 2);
+}
+
+#[test]
+fn broken_files_are_refused() {
+    assert!(message("seed = 3\nmodel = {", &[]).contains("not valid TOML"));
+    assert!(message("seed = 3\nseed = 4\n", &[]).contains("at line 2 of x.toml"));
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("latin.toml");
+    fs::write(&file, b"out = \"caf\xe9\"").unwrap();
+    assert!(
+        load_in(&file, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("byte 10 is not UTF-8")
+    );
+    let absent = load_in(&dir.path().join("absent.toml"), &[])
+        .unwrap_err()
+        .to_string();
+    assert!(absent.contains("absent.toml: No such file"), "{absent}");
+}
+
+#[test]
+fn no_prefix_of_a_file_panics() {
+    for end in 0..FULL.len() {
+        // Most prefixes are wrong, a few are right; none may panic.
+        let _ = load_text(&FULL[..end], &[]);
+    }
+}
+
+#[test]
+fn set_reaches_every_level() {
+    let experiment = load_text(
+        FULL,
+        &[
+            "seed=11",
+            "stage.0.trainer.max_steps = 70",
+            "stage.grpo.recipe.beta=0.04",
+            "stage.grpo.data.tasks=[\"stg\"]",
+            "model={ path = \"/models/qwen\" }",
+            "data.eval.0.root=/media/frames",
+            "video.fps=2",
+        ],
+    )
+    .unwrap();
+    assert_eq!(experiment.seed, 11);
+    assert_eq!(experiment.stages[0].trainer.max_steps, 70);
+    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else {
+        panic!("{:?}", experiment.stages[1])
+    };
+    assert_eq!(grpo.beta, 0.04);
+    assert_eq!(experiment.stages[1].data.tasks, [TaskKind::Stg]);
+    assert_eq!(experiment.model, ModelSource::Path("/models/qwen".into()));
+    assert_eq!(experiment.data.eval[0].root, Path::new("/media/frames"));
+    assert_eq!(experiment.video.fps, Some(2.0));
+}
+
+#[test]
+fn mistakes_in_set_name_it() {
+    assert_eq!(
+        message(FULL, &["seed"]),
+        "there is no `=` at --set seed; write --set key.path=value"
+    );
+    assert_eq!(
+        message(FULL, &["sed=4"]),
+        "unknown key `sed` at --set sed=4; did you mean `seed`?"
+    );
+    assert_eq!(
+        message(FULL, &["stage.2.name=x"]),
+        "cannot set `stage.2.name`: the list has no element `2`; it has 0 (\"sft\"), 1 (\"grpo\") at --set stage.2.name=x"
+    );
+    assert_eq!(
+        message(FULL, &["stage.1.trainer.max_steps=many"]),
+        "`stage.1.trainer.max_steps` takes a whole number, 0 or more, not the string \"many\" at --set \
+         stage.1.trainer.max_steps=many"
+    );
+    // A line break must not smuggle in a second key.
+    assert!(message(FULL, &["seed=1\nout=2"]).contains("takes a whole number"));
+    assert!(message(FULL, &["a..b=1"]).contains("is not a key path"));
+    assert!(message(FULL, &[&format!("{}=1", vec!["a"; 100_000].join("."))]).contains("100000 parts"));
+}
+
+#[test]
+fn a_base_is_read_first_and_a_cycle_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    };
+    write("full.toml", FULL);
+    write(
+        "deep/middle.toml",
+        "base = \"../full.toml\"\nseed = 4\n[practice]\nclips = 21\n",
+    );
+    let top = write(
+        "top.toml",
+        "base = \"deep/middle.toml\"\nset = { \"stage.grpo.trainer.max_steps\" = 12, \"video.max_frames\" = 8 }\n\
+         [evaluate]\nlimit = 5\n",
+    );
+    let experiment = load_in(&top, &[]).unwrap();
+    assert_eq!(
+        (experiment.seed, experiment.evaluate.as_ref().unwrap().limit),
+        (4, 5)
+    );
+    let practice = experiment.practice.unwrap();
+    assert_eq!(
+        (practice.clips, practice.out.as_path()),
+        (21, Path::new("data/practice"))
+    );
+    assert_eq!(experiment.stages[1].trainer.max_steps, 12);
+    assert_eq!(
+        experiment.stages[1].trainer.learning_rate, 3e-6,
+        "the rest of the table stays"
+    );
+    assert_eq!(experiment.video.max_frames, Some(8));
+
+    // A mistake is told at the file it stands in.
+    write(
+        "deep/middle.toml",
+        "base = \"../full.toml\"\n\n[practice]\nclips = false\n",
+    );
+    let error = load_in(&top, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("not false at line 4 of") && error.ends_with("middle.toml"),
+        "{error}"
+    );
+
+    write("deep/middle.toml", "\nbase = \"../top.toml\"\n");
+    let error = load_in(&top, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("leads back to") && error.contains("line 2 of"),
+        "{error}"
+    );
+    write("deep/middle.toml", "base = \"nowhere.toml\"\n");
+    assert!(
+        load_in(&top, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("nowhere.toml: No such file")
+    );
+    write("deep/middle.toml", "base = 3\n");
+    assert!(
+        load_in(&top, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("`base` takes a string")
+    );
+}
+
+#[test]
+fn senseless_values_are_refused_with_the_remedy() {
+    // (override, part of the message)
+    let cases = [
+        ("practice.clips=0", "it must be at least 1"),
+        ("model.path=m", "`model` takes either `path` or `init`"),
+        ("model.init.vocab_size=10", "at least 300"),
+        (
+            "model.init.hidden_size=100",
+            "divided by num_attention_heads (4) it must be a multiple of 16",
+        ),
+        (
+            "model.init.num_key_value_heads=3",
+            "must be a multiple of num_key_value_heads (3)",
+        ),
+        (
+            "model.init.num_attention_heads=0",
+            "`model.init.num_attention_heads` is 0",
+        ),
+        (
+            "model.init.vision.fullatt_block_indexes=[4]",
+            "the tower has layers 0 to 3",
+        ),
+        (
+            "model.init.vision.window_size=30",
+            "multiple of the merged patch (28)",
+        ),
+        ("model.init.initializer_range=nan", "above 0"),
+        ("data.max_prompt_tokens=0", "at least 1"),
+        ("data.train=[]", "`data.train` names no file"),
+        ("data.train.0.weight=-1", "above 0"),
+        ("data.train.0.tasks=[]", "name at least one task"),
+        ("data.train.1.tasks=[\"tag\",\"tag\"]", "names tag twice"),
+        ("data.eval=[]", "`data.eval` names no file"),
+        ("data.eval.0.name=a/b", "cannot name a directory"),
+        ("video.fps=0", "`video.fps` is 0"),
+        ("video.max_pixels=100", "at least 784"),
+        (
+            "video={ min_pixels = 5000, max_pixels = 4000 }",
+            "lower it to 4000 or less",
+        ),
+        ("stage.1.name=sft", "two stages are named \"sft\""),
+        ("stage.1.name=base", "column of the evaluation table"),
+        ("stage.0.data={ tasks = [] }", "name at least one task"),
+        ("stage.0.trainer.warmup_steps=3", "give one of them"),
+        ("stage.0.trainer.warmup_ratio=2.0", "at most 1"),
+        ("stage.1.trainer.warmup_steps=11", "the stage has only 10 steps"),
+        ("stage.1.trainer.learning_rate=inf", "above 0"),
+        ("stage.1.trainer.adam_beta2=1", "below 1"),
+        (
+            "stage.1.data.tasks=[\"tag\",\"vs\"]",
+            "set stage.1.data.tasks = [\"tag\", \"stg\"]",
+        ),
+        ("stage.1.recipe.num_generations=1", "use type = \"sft\""),
+        ("stage.1.recipe.temperature=0", "greedy"),
+        ("stage.1.recipe.top_p=0", "above 0 and at most 1"),
+        ("stage.1.recipe.epsilon=1.5", "below 1"),
+        ("evaluate.splits=[\"train\"]", "the splits are test"),
+        ("evaluate.batch_size=0", "at least 1"),
+        (
+            "evaluate.max_new_tokens.dvc=0",
+            "`evaluate.max_new_tokens.dvc` is 0",
+        ),
+    ];
+    for (set, expected) in cases {
+        let text = message(FULL, &[set]);
+        assert!(text.contains(expected), "--set {set} gave: {text}");
+        assert!(
+            text.contains("line ") || text.contains("--set"),
+            "no place in: {text}"
+        );
+    }
+    let unoffered = FULL.replace("{ file = \"a/train.json\", weight = 2.0 }, ", "");
+    assert!(message(&unoffered, &[]).contains("names stg, which no file of `data.train` offers"));
+}
+
+/// Every leaf of the schema as (path, shape), with list elements and variants that [`FULL`] has.
+fn leaves(shape: &Shape, path: &str, found: &mut Vec<(String, Shape)>) {
+    let mut visit = |keys: &[Key], path: &str| {
+        for key in keys {
+            let path = if path.is_empty() {
+                key.name.clone()
+            } else {
+                format!("{path}.{}", key.name)
+            };
+            leaves(&key.shape, &path, found);
+        }
+    };
+    match shape {
+        Shape::Table(keys) => visit(keys, path),
+        Shape::Tagged(variants) => variants.iter().for_each(|variant| visit(&variant.keys, path)),
+        Shape::List(inner) if matches!(**inner, Shape::Table(_)) => {
+            let element = if path == "stage" { 1 } else { 0 };
+            leaves(inner, &format!("{path}.{element}"), found);
+        }
+        _ => found.push((path.to_owned(), shape.clone())),
+    }
+}
+
+#[test]
+fn every_key_changes_the_resolved_experiment_or_is_rejected() {
+    let before = load_text(FULL, &[]).unwrap();
+    let mut found = Vec::new();
+    leaves(&Shape::experiment(), "", &mut found);
+    assert!(found.len() > 70, "only {} keys were found", found.len());
+    for (path, shape) in found {
+        let typed: Vec<String> = match &shape {
+            Shape::Unsigned => vec!["7".into(), "1024".into()],
+            Shape::Number => vec!["0.125".into()],
+            Shape::Bool => vec!["true".into(), "false".into()],
+            Shape::Text => vec!["other".into()],
+            Shape::Choice(words) => words.iter().map(|(word, _)| word.clone()).collect(),
+            Shape::List(inner) => match &**inner {
+                Shape::Choice(_) => vec!["[\"stg\"]".into()],
+                Shape::Unsigned => vec!["[0]".into()],
+                _ => vec!["[\"other\"]".into()],
+            },
+            _ => panic!("{path} is no leaf"),
+        };
+        let dead = typed.iter().all(|value| {
+            load_text(FULL, &[&format!("{path}={value}")]).is_ok_and(|experiment| experiment == before)
+        });
+        assert!(!dead, "setting `{path}` to any of {typed:?} changes nothing");
+        // And the resolved copy holds the change.
+        for value in &typed {
+            if let Ok(experiment) = load_text(FULL, &[&format!("{path}={value}")]) {
+                assert_eq!(
+                    load_text(&experiment.to_toml(), &[]).unwrap(),
+                    experiment,
+                    "{path} = {value}"
+                );
+            }
+        }
+    }
+}

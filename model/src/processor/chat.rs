@@ -1,0 +1,217 @@
+//! Messages to the text a model was trained on, through the checkpoint's own Jinja chat template.
+//!
+//! The environment is that of transformers: blocks trimmed, Python's string methods, `break` and `continue`,
+//! `raise_exception`, `strftime_now` and Python's `tojson`. `{% generation %}` marks assistant text for other tools;
+//! its content is rendered like any other.
+
+use std::path::Path;
+
+use minijinja::{Environment, ErrorKind, Value as JinjaValue};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
+
+use super::{
+    ProcessorError,
+    template_functions::{strftime_now, to_json},
+    tokenizer::{TOKENIZER_CONFIG_FILE, Tokenizer, read_object},
+};
+
+/// Name of the template's own file.
+pub(super) const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+const LEGACY_TEMPLATE_FILE: &str = "chat_template.json";
+
+/// Template of checkpoints made from nothing; renders what Qwen2.5-VL's own template renders.
+pub const QWEN25_VL_TEMPLATE: &str = include_str!("qwen2_5_vl.jinja");
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said or shown, in order.
+    pub content: Vec<ChatPart>,
+}
+
+impl ChatMessage {
+    /// A turn of plain text.
+    pub fn text(role: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: vec![ChatPart::Text(text.into())],
+        }
+    }
+}
+
+/// A piece of a turn; pixels travel beside the messages, in order of appearance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatPart {
+    /// Text.
+    Text(String),
+    /// A place for the next image.
+    Image,
+    /// A place for the next video.
+    Video,
+}
+
+impl Serialize for ChatPart {
+    /// The dictionaries of Hugging Face's chat form.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Text(text) => {
+                map.serialize_entry("type", "text")?;
+                map.serialize_entry("text", text)?;
+            }
+            Self::Image => map.serialize_entry("type", "image")?,
+            Self::Video => map.serialize_entry("type", "video")?,
+        }
+        map.end()
+    }
+}
+
+/// A compiled chat template.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    globals: serde_json::Map<String, Value>,
+}
+
+impl ChatTemplate {
+    /// Finds the template of a checkpoint directory: `chat_template.jinja`, else `chat_template.json`, else
+    /// `chat_template` of `tokenizer_config.json` (one template, or a list with one named `default`).
+    ///
+    /// # Errors
+    /// When there is none, or it does not compile.
+    pub fn from_dir(dir: &Path, tokenizer: &Tokenizer) -> Result<Self, ProcessorError> {
+        let path = dir.join(CHAT_TEMPLATE_FILE);
+        if path.exists() {
+            let source = std::fs::read_to_string(&path).map_err(ProcessorError::io(&path))?;
+            return Self::new(&path, &source, tokenizer);
+        }
+        for file in [LEGACY_TEMPLATE_FILE, TOKENIZER_CONFIG_FILE] {
+            let path = dir.join(file);
+            if !path.exists() {
+                continue;
+            }
+            if let Some(value) = read_object(&path)?
+                .get("chat_template")
+                .filter(|value| !value.is_null())
+            {
+                return Self::new(&path, &default_template(&path, value)?, tokenizer);
+            }
+        }
+        Err(ProcessorError::file(
+            path,
+            "no chat template here, in chat_template.json or in tokenizer_config.json",
+        ))
+    }
+
+    /// Compiles a template; `path` names it in errors.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn new(path: &Path, source: &str, tokenizer: &Tokenizer) -> Result<Self, ProcessorError> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<JinjaValue, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", to_json);
+        // Jinja itself reads every line ending as a line feed.
+        let source = unmark_generation(&source.replace("\r\n", "\n").replace('\r', "\n"));
+        let compiled = environment.add_template_owned(TEMPLATE, source);
+        compiled
+            .map_err(|error| ProcessorError::file(path, format!("the chat template is broken: {error:#}")))?;
+        Ok(Self {
+            environment,
+            globals: tokenizer.roles().clone(),
+        })
+    }
+
+    /// The text of a conversation; `add_generation_prompt` opens the assistant's next turn at its end.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+    ) -> Result<String, ProcessorError> {
+        #[derive(Serialize)]
+        struct Context<'a> {
+            messages: &'a [ChatMessage],
+            add_generation_prompt: bool,
+            tools: Option<()>,
+            documents: Option<()>,
+            #[serde(flatten)]
+            globals: &'a serde_json::Map<String, Value>,
+        }
+        let context = Context {
+            messages,
+            add_generation_prompt,
+            tools: None,
+            documents: None,
+            globals: &self.globals,
+        };
+        let render = || self.environment.get_template(TEMPLATE)?.render(context);
+        render().map_err(|error| {
+            ProcessorError::Conversation(format!("the chat template refuses the messages: {error:#}"))
+        })
+    }
+}
+
+/// Name of the template inside its environment; without an extension that would turn on escaping.
+const TEMPLATE: &str = "chat_template";
+
+fn default_template(path: &Path, value: &Value) -> Result<String, ProcessorError> {
+    let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
+    let source = match value {
+        Value::String(source) => Some(source.as_str()),
+        Value::Array(list) => list
+            .iter()
+            .find(named)
+            .and_then(|entry| entry.get("template"))
+            .and_then(Value::as_str),
+        Value::Object(map) => map.get("default").and_then(Value::as_str),
+        _ => None,
+    };
+    let message = "must be a template, or a list of named templates with one called `default`";
+    source
+        .map(str::to_owned)
+        .ok_or_else(|| ProcessorError::key(path, "chat_template", message))
+}
+
+/// Turns `{% generation %}` into `{% if true %}`, with the same effect on white space, and its end likewise.
+fn unmark_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else {
+            rest = tag;
+            break;
+        };
+        let inner = &tag[2..end];
+        let (open, name) = inner
+            .strip_prefix(['-', '+'])
+            .map_or(("", inner), |name| (&inner[..1], name));
+        let (name, close) = name
+            .strip_suffix(['-', '+'])
+            .map_or((name, ""), |name| (name, &inner[inner.len() - 1..]));
+        match name.trim() {
+            "generation" => out.push_str(&format!("{{%{open} if true {close}%}}")),
+            "endgeneration" => out.push_str(&format!("{{%{open} endif {close}%}}")),
+            _ => out.push_str(&tag[..end + 2]),
+        }
+        rest = &tag[end + 2..];
+    }
+    out.push_str(rest);
+    out
+}

@@ -1,0 +1,380 @@
+//! Equality with the official scorer on recorded cases: `tests/data/eval`, and every folder in `MEDGRPO_EVAL_CASES`.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use flate2::read::GzDecoder;
+use medgrpo_datasets::{Segment, Span};
+use serde_json::{Value, json};
+
+use super::evaluate_records;
+use crate::{
+    embed::VectorMap,
+    metric::{box_iou, dvc_f1, rouge_l, span_iou},
+    parse,
+};
+
+/// Numbers that need no judge.
+const JUDGE_FREE: [&str; 7] = [
+    "cvs_acc",
+    "nap_acc",
+    "sa_acc",
+    "stg_miou",
+    "tag_miou_03",
+    "tag_miou_05",
+    "dvc_f1",
+];
+
+/// The folder of the repository, then those the variable names (separated as in `PATH`).
+fn folders() -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/eval");
+    let further = std::env::var_os("MEDGRPO_EVAL_CASES").unwrap_or_default();
+    let further: Vec<PathBuf> = std::env::split_paths(&further)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    for folder in &further {
+        assert!(
+            folder.is_dir(),
+            "MEDGRPO_EVAL_CASES: {} is no folder",
+            folder.display()
+        );
+    }
+    std::iter::once(own).chain(further).collect()
+}
+
+fn read(path: &Path) -> Value {
+    let mut text = String::new();
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let result = if path.extension().is_some_and(|extension| extension == "gz") {
+        GzDecoder::new(file).read_to_string(&mut text)
+    } else {
+        file.read_to_string(&mut text)
+    };
+    result.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // Python writes NaN and Infinity bare; no expected value that is compared here needs them.
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Structural equality with a relative tolerance for numbers; the first difference as text.
+fn difference(found: &Value, expected: &Value, tolerance: f64) -> Option<String> {
+    match (found, expected) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64()?, b.as_f64()?);
+            ((a - b).abs() > tolerance * b.abs().max(1.0)).then(|| format!("{a} instead of {b}"))
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .find_map(|(i, (a, b))| Some(format!("[{i}] {}", difference(a, b, tolerance)?))),
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+            b.iter().find_map(|(key, b)| match a.get(key) {
+                Some(a) => Some(format!("{key}: {}", difference(a, b, tolerance)?)),
+                None => Some(format!("{key}: missing")),
+            })
+        }
+        (a, b) => (a != b).then(|| format!("{a:.200} instead of {b:.200}")),
+    }
+}
+
+fn spans(pairs: &Value) -> Vec<Span> {
+    let number = |value: &Value| value.as_f64().expect("a number");
+    list(pairs)
+        .iter()
+        .map(|p| Span {
+            start_sec: number(&p[0]),
+            end_sec: number(&p[1]),
+        })
+        .collect()
+}
+
+fn events(events: &[Segment]) -> Value {
+    events
+        .iter()
+        .map(|e| json!([e.span.start_sec, e.span.end_sec, e.caption]))
+        .collect()
+}
+
+fn boxes(answer: &parse::stg::Boxes) -> Value {
+    match answer {
+        parse::stg::Boxes::Timed(boxes) => boxes
+            .iter()
+            .map(|(key, corners)| (key.clone(), json!(corners)))
+            .collect(),
+        parse::stg::Boxes::Listed(boxes) => json!(boxes),
+    }
+}
+
+/// What this crate makes of a parser case, in the form of its expected part.
+fn outcome(parser: &str, case: &Value) -> Option<Value> {
+    let text = case["text"].as_str().unwrap_or_default();
+    Some(match parser {
+        "tal" => {
+            let spans = parse::tag::parse(text);
+            json!({ "segments": spans.iter().map(|s| [s.start_sec, s.end_sec]).collect::<Vec<_>>() })
+        }
+        "stg" => json!({ "parsed": boxes(&parse::stg::parse(text)) }),
+        "dvc" => {
+            let segments = parse::dvc::parse(text);
+            let overlap = parse::dvc::has_overlap(&segments);
+            let flattened = if overlap {
+                parse::dvc::flatten_longest(&segments)
+            } else {
+                segments.clone()
+            };
+            json!({ "segments": events(&segments), "overlap": overlap, "flattened": events(&flattened) })
+        }
+        "nap" => {
+            let field = |key: &str| case[key].as_str().unwrap_or_default();
+            let (source, question) = (field("data_source"), field("question"));
+            let classes = parse::next_action::classes(source, question).unwrap_or_default();
+            let (answer, gold) = ["prediction", "gnd"]
+                .map(|key| parse::next_action::normalise(source, field(key)))
+                .into();
+            let place = |label: &str| classes.iter().position(|class| class == label);
+            json!({
+                "procedure": parse::next_action::procedure(source, question), "n_actions": classes.len(),
+                "pred_norm": answer, "gnd_norm": gold, "pred_exact": place(&answer), "gnd_index": place(&gold),
+            })
+        }
+        "cvs" => json!({ "components": parse::cvs::parse(text) }),
+        "sa" => {
+            let answer = parse::skill::parse(text);
+            json!({
+                "aspects": answer.aspects, "mean": answer.mean_score, "level": answer.level().map(parse::skill::Level::as_str),
+            })
+        }
+        "fn_tal_pair" => {
+            let at = |threshold: f64| {
+                let score = span_iou::official(&spans(&case["pred"]), &spans(&case["gt"]), threshold);
+                json!({
+                    "recall": score.recall, "precision": score.precision, "f1": score.f1(), "mean_iou": score.mean_iou,
+                })
+            };
+            json!({ "@0.3": at(0.3), "@0.5": at(0.5), "@0.7": at(0.7) })
+        }
+        "fn_dvc_f1" => {
+            let frames = |key: &str| -> Vec<dvc_f1::FrameSpan> {
+                serde_json::from_value(case[key].clone()).expect("pairs of whole numbers")
+            };
+            let score = dvc_f1::official(&frames("pred"), &frames("gt"));
+            let [precision, recall, f1] = score.map_or([0.0; 3], |s| [s.precision, s.recall, s.f1]);
+            json!({ "Precision_Mean": precision, "Recall_Mean": recall, "F1_Score": f1 })
+        }
+        "fn_stg_iou" => {
+            let read =
+                |key: &str| -> Vec<[f64; 4]> { serde_json::from_value(case[key].clone()).expect("boxes") };
+            let pairs: Vec<f64> = read("a")
+                .into_iter()
+                .zip(read("b"))
+                .map(|(a, b)| box_iou::box_iou(a, b))
+                .collect();
+            json!({ "iou": pairs })
+        }
+        _ => return None,
+    })
+}
+
+/// Folders below and including `folder` that hold `name`.
+fn holding(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .chain([folder.to_owned()])
+        .filter(|path| path.join(name).is_file())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn parsers_equal_the_official_ones_on_eval_cases() {
+    let mut num_cases = 0;
+    for folder in folders()
+        .iter()
+        .flat_map(|folder| holding(folder, "parser_cases.json"))
+    {
+        let cases = read(&folder.join("parser_cases.json"));
+        let mut failures = Vec::new();
+        for (parser, cases) in cases.as_object().expect("cases by parser") {
+            for case in list(cases) {
+                let Some(found) = outcome(parser, case) else {
+                    continue;
+                };
+                num_cases += 1;
+                let wrong = found
+                    .as_object()
+                    .expect("an object")
+                    .iter()
+                    .find_map(|(key, found)| {
+                        Some(format!("{key}: {}", difference(found, &case[key], 1e-12)?))
+                    });
+                if let Some(wrong) = wrong {
+                    failures.push(format!("{parser}: {wrong}\n    {case:.400}"));
+                }
+            }
+        }
+        assert!(
+            failures.is_empty(),
+            "{}: {} failures\n{}",
+            folder.display(),
+            failures.len(),
+            failures.join("\n")
+        );
+    }
+    assert!(num_cases >= 180, "only {num_cases} cases");
+}
+
+/// Compares one evaluation with its expected values; differences as text.
+fn compare(records: &Value, predictions: &Value, expected: &Value) -> Vec<String> {
+    let embedder: VectorMap = serde_json::from_value(expected["embeddings"].clone()).unwrap_or_default();
+    let report = match evaluate_records(list(records), list(predictions), Some(&embedder)) {
+        Ok(report) => report,
+        Err(_) if expected["overall"].is_null() => return vec![],
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut differences = Vec::new();
+    let shown = serde_json::to_value(&report.leaderboard_3dp).expect("serialisable");
+    for (name, found) in report.overall.entries() {
+        if !JUDGE_FREE.contains(&name) {
+            continue;
+        }
+        // A lost task is null here and null or 0 in the cases.
+        let value = &expected["overall"][name];
+        match (found, value.as_f64()) {
+            (Some(found), Some(value)) if (found - value).abs() <= 1e-9 => {}
+            (None, None) => {}
+            (None, Some(value)) if value == 0.0 => {}
+            (found, _) => differences.push(format!("{name}: {found:?} instead of {value}")),
+        }
+        if let (Some(board), Some(_)) = (expected["leaderboard_3dp"][name].as_f64(), found)
+            && shown[name].as_f64() != Some(board)
+        {
+            differences.push(format!("{name} on the board: {} instead of {board}", shown[name]));
+        }
+    }
+    for record in list(&expected["per_record"]) {
+        let index = record["index"].as_u64().expect("an index") as usize;
+        let Some(found) = report.per_record.iter().find(|found| found.index == index) else {
+            differences.push(format!("record {index}: not scored"));
+            continue;
+        };
+        let lost = report.task_errors.keys().any(|task| found.qa_type.contains(task));
+        if matches!(found.task, "vs" | "rc") || lost {
+            continue;
+        }
+        if let Some(wrong) = difference(&found.score, &record["score"], 1e-9) {
+            differences.push(format!("record {index} ({}): {wrong}", found.qa_type));
+        }
+    }
+    differences
+}
+
+#[test]
+fn metrics_equal_the_official_ones_on_eval_cases() {
+    let mut num_cases = 0;
+    for folder in folders()
+        .iter()
+        .flat_map(|folder| holding(folder, "expected.json.gz"))
+    {
+        let file = |name: &str| read(&folder.join(name));
+        let differences = compare(
+            &file("ground_truth.json.gz"),
+            &file("predictions.json.gz"),
+            &file("expected.json.gz"),
+        );
+        assert!(
+            differences.is_empty(),
+            "{}:\n{}",
+            folder.display(),
+            differences.join("\n")
+        );
+        num_cases += 1;
+    }
+    assert!(num_cases >= 2, "only {num_cases} folders");
+}
+
+#[test]
+fn edge_cases_equal_the_official_ones_on_eval_cases() {
+    let mut failures = Vec::new();
+    for folder in folders()
+        .iter()
+        .flat_map(|folder| holding(folder, "edge_cases.json.gz"))
+    {
+        for case in list(&read(&folder.join("edge_cases.json.gz"))) {
+            let differences = match case.get("merged") {
+                Some(merged) => {
+                    let records = merged
+                        .as_object()
+                        .map_or_else(|| merged.clone(), |by_row| by_row.values().cloned().collect());
+                    let answer =
+                        |record: &Value| match record.get("prediction").or_else(|| record.get("answer")) {
+                            Some(answer) => json!({ "prediction": answer }),
+                            None => json!({}),
+                        };
+                    let predictions = list(&records).iter().map(answer).collect();
+                    compare(&records, &predictions, &case["expected"])
+                }
+                None => compare(&case["ground_truth"], &case["predictions"], &case["expected"]),
+            };
+            failures.extend(
+                differences
+                    .iter()
+                    .map(|wrong| format!("{}: {wrong}", case["name"])),
+            );
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn without_an_embedder_unresolved_answers_count_as_wrong_on_eval_cases() {
+    for folder in folders()
+        .iter()
+        .flat_map(|folder| holding(folder, "expected.json.gz"))
+    {
+        let file = |name: &str| read(&folder.join(name));
+        let expected = file("expected.json.gz");
+        let Some(exact_only) = expected["extra_not_official"]["nap_exact_only"].as_f64() else {
+            continue;
+        };
+        let (records, predictions) = (file("ground_truth.json.gz"), file("predictions.json.gz"));
+        let report = evaluate_records(list(&records), list(&predictions), None).expect("equal lengths");
+        let found = report.overall.nap_acc.expect("there are rows");
+        assert!(
+            (found - exact_only).abs() < 1e-9,
+            "{}: {found} instead of {exact_only}",
+            folder.display()
+        );
+        assert!(report.counts["next_action"].n_unresolved > 0);
+    }
+}
+
+#[test]
+fn rouge_l_equals_the_caption_evaluation_package_on_eval_cases() {
+    for folder in folders()
+        .iter()
+        .flat_map(|folder| holding(folder, "caption_refs.json"))
+    {
+        let cases = read(&folder.join("caption_refs.json"));
+        for (pair, expected) in list(&cases["pairs"])
+            .iter()
+            .zip(list(&cases["rouge_l_ptb"]["per"]))
+        {
+            let text = |key: &str| pair[key].as_str().expect("text");
+            let found = rouge_l::rouge_l(text("prediction"), text("reference"));
+            let expected = expected.as_f64().expect("a number");
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{found} instead of {expected}: {pair}"
+            );
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What an evaluation says: headline numbers, groups, records, and what went wrong.
+
+use std::collections::BTreeMap;
+
+use medgrpo_datasets::TaskKind;
+use serde::Serialize;
+use serde_json::Value;
+
+/// The key of a task in the official scorer's output.
+pub fn eval_key(task: TaskKind) -> &'static str {
+    match task {
+        TaskKind::Tag => "tal",
+        TaskKind::NextAction => "next_action",
+        TaskKind::Cvs => "cvs_assessment",
+        TaskKind::SkillAssessment => "skill_assessment",
+        TaskKind::Stg
+        | TaskKind::DenseCaptioning
+        | TaskKind::VideoSummary
+        | TaskKind::RegionCaption
+        | TaskKind::OpenQuestion => task.key(),
+    }
+}
+
+/// The ten numbers of the leaderboard; `None` where nothing could be computed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Overall {
+    /// CVS: exact accuracy averaged over components, then over datasets.
+    pub cvs_acc: Option<f64>,
+    /// NAP: accuracy over all scored rows.
+    pub nap_acc: Option<f64>,
+    /// SA: exact accuracy averaged over aspects, then over datasets.
+    pub sa_acc: Option<f64>,
+    /// STG: mean over records of the mean box overlap.
+    pub stg_miou: Option<f64>,
+    /// TAG: mean over records of the mean overlap of spans matched at 0.3.
+    pub tag_miou_03: Option<f64>,
+    /// The same at 0.5.
+    pub tag_miou_05: Option<f64>,
+    /// DVC: temporal F1, datasets weighted by their rows.
+    pub dvc_f1: Option<f64>,
+    /// DVC by the LLM judge, 1 to 5.
+    pub dvc_llm: Option<f64>,
+    /// VS by the LLM judge, 1 to 5.
+    pub vs_llm: Option<f64>,
+    /// RC by the LLM judge, 1 to 5.
+    pub rc_llm: Option<f64>,
+}
+
+impl Overall {
+    /// Names and values in the order of the leaderboard.
+    pub fn entries(&self) -> [(&'static str, Option<f64>); 10] {
+        [
+            ("cvs_acc", self.cvs_acc),
+            ("nap_acc", self.nap_acc),
+            ("sa_acc", self.sa_acc),
+            ("stg_miou", self.stg_miou),
+            ("tag_miou_03", self.tag_miou_03),
+            ("tag_miou_05", self.tag_miou_05),
+            ("dvc_f1", self.dvc_f1),
+            ("dvc_llm", self.dvc_llm),
+            ("vs_llm", self.vs_llm),
+            ("rc_llm", self.rc_llm),
+        ]
+    }
+
+    /// What the board shows: printed with four decimals, read back, rounded to three. What could not be computed shows as
+    /// 0 there, but stays empty here for the judge's numbers, which nobody asked to compute.
+    pub fn as_shown(&self) -> Self {
+        let shown = |value: Option<f64>| {
+            let round = |value: f64, digits: usize| format!("{value:.digits$}").parse().unwrap_or(value);
+            value.map(|value| round(round(value, 4), 3))
+        };
+        let computed = |value| Some(shown(value).unwrap_or(0.0));
+        Self {
+            cvs_acc: computed(self.cvs_acc),
+            nap_acc: computed(self.nap_acc),
+            sa_acc: computed(self.sa_acc),
+            stg_miou: computed(self.stg_miou),
+            tag_miou_03: computed(self.tag_miou_03),
+            tag_miou_05: computed(self.tag_miou_05),
+            dvc_f1: computed(self.dvc_f1),
+            dvc_llm: shown(self.dvc_llm),
+            vs_llm: shown(self.vs_llm),
+            rc_llm: shown(self.rc_llm),
+        }
+    }
+}
+
+/// Caption scores without a judge: ROUGE-L in `[0, 1]`, ours, not on the leaderboard; every row with a reference counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Captions {
+    /// Video summaries.
+    pub vs_rouge_l: Option<f64>,
+    /// Region captions.
+    pub rc_rouge_l: Option<f64>,
+    /// Open questions.
+    pub open_rouge_l: Option<f64>,
+}
+
+/// How many rows went where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All rows.
+    pub n_rows: usize,
+    /// Rows that the metric counts.
+    pub n_scored: usize,
+    /// Rows whose answer holds nothing the parser reads.
+    pub n_unparsable: usize,
+    /// NAP rows whose answer is no class and could not be mapped to one for lack of an embedder: counted as wrong.
+    pub n_unresolved: usize,
+    /// Rows without usable ground truth.
+    pub n_without_gold: usize,
+}
+
+impl Counts {
+    /// Adds another group's.
+    pub fn add(&mut self, other: Self) {
+        self.n_rows += other.n_rows;
+        self.n_scored += other.n_scored;
+        self.n_unparsable += other.n_unparsable;
+        self.n_unresolved += other.n_unresolved;
+        self.n_without_gold += other.n_without_gold;
+    }
+}
+
+/// One dataset under one task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Group {
+    /// Metrics by name: the leaderboard's names where it has one.
+    pub metrics: BTreeMap<&'static str, f64>,
+    /// Its rows.
+    pub counts: Counts,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// Position in the list that was evaluated.
+    pub index: usize,
+    /// Row in the file the sample was read from.
+    pub row: usize,
+    /// Task key.
+    pub task: &'static str,
+    /// The record's `qa_type`.
+    pub qa_type: String,
+    /// The dataset it was counted under.
+    pub data_source: String,
+    /// The score in the form of the official scorer, null where the row is passed over.
+    pub score: Value,
+    /// The score as one number: TAG at 0.3, DVC's F1, the share of right scores for CVS and SA, ROUGE-L for captions.
+    pub value: Option<f64>,
+    /// Whether the answer holds nothing the parser reads.
+    pub unparsable: bool,
+}
+
+/// The result of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Which rules: `official`.
+    pub rules: &'static str,
+    /// The ten numbers.
+    pub overall: Overall,
+    /// The same as the board would show them.
+    pub leaderboard_3dp: Overall,
+    /// Caption scores without a judge.
+    pub captions: Captions,
+    /// By the official scorer's task key, then dataset.
+    pub per_dataset: BTreeMap<&'static str, BTreeMap<String, Group>>,
+    /// By the official scorer's task key.
+    pub counts: BTreeMap<&'static str, Counts>,
+    /// In the order given.
+    pub per_record: Vec<Record>,
+    /// Tasks that have no number, each with the reason; by the official scorer's task key.
+    pub task_errors: BTreeMap<&'static str, String>,
+}
+
+impl Report {
+    /// Every headline number that could be computed, the leaderboard's first, then our caption scores.
+    pub fn headlines(&self) -> Vec<(&'static str, f64)> {
+        let captions = [
+            ("vs_rouge_l", self.captions.vs_rouge_l),
+            ("rc_rouge_l", self.captions.rc_rouge_l),
+            ("open_rouge_l", self.captions.open_rouge_l),
+        ];
+        self.overall
+            .entries()
+            .into_iter()
+            .chain(captions)
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_board_rounds_twice() {
+        let overall = Overall {
+            nap_acc: Some(0.71246),
+            sa_acc: Some(0.4999),
+            ..Overall::default()
+        };
+        let shown = overall.as_shown();
+        // .71246 is printed .7125 and then rounded up, where rounding once would give .712.
+        assert_eq!(shown.nap_acc, Some(0.713));
+        assert_eq!(
+            (shown.sa_acc, shown.cvs_acc, shown.vs_llm),
+            (Some(0.5), Some(0.0), None)
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! The format factor of the grounding tasks: a multiplier on the metric.
+//!
+//! The paper multiplies the overlap by a format factor and does not say which. Here an answer that is exactly in the
+//! benchmark's format counts whole, any other is multiplied by a configurable factor, 0 by default: parsers forgive much,
+//! and a policy that is paid for what they forgive drifts into text that no longer parses.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+static SPANS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^[0-9]+\.[0-9]-[0-9]+\.[0-9](?:, [0-9]+\.[0-9]-[0-9]+\.[0-9])* seconds\.$"));
+static BOXES: LazyLock<Regex> = LazyLock::new(|| {
+    const ENTRY: &str = r"[0-9]+\.[0-9] seconds: \[NUMBER, NUMBER, NUMBER, NUMBER\]";
+    pattern(&format!("^{ENTRY}(?: {ENTRY})*$").replace("NUMBER", r"[0-9]+(?:\.[0-9]{1,2})?"))
+});
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the patterns are constants and tests compile them")
+}
+
+/// Whether an answer, blanks around it aside, is exactly `A-B, C-D seconds.` with one decimal each.
+pub fn is_canonical_spans(text: &str) -> bool {
+    SPANS.is_match(text.trim())
+}
+
+/// Whether an answer, blanks around it aside, is exactly `T seconds: [a, b, c, d] …`: times with one decimal, corners with
+/// at most two, single blanks.
+pub fn is_canonical_boxes(text: &str) -> bool {
+    BOXES.is_match(text.trim())
+}
+
+/// What the metric is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FormatFactor {
+    /// The factor of an answer that is not in the canonical format, in `[0, 1]`.
+    pub otherwise: f32,
+}
+
+impl Default for FormatFactor {
+    fn default() -> Self {
+        Self { otherwise: 0.0 }
+    }
+}
+
+impl FormatFactor {
+    /// The factor of an answer.
+    pub(crate) fn of(self, is_canonical: bool) -> f32 {
+        if is_canonical {
+            1.0
+        } else {
+            self.otherwise.clamp(0.0, 1.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        for text in ["20.7-55.7 seconds.", " 66.0-66.0, 124.0-126.0 seconds.\n"] {
+            assert!(is_canonical_spans(text), "{text}");
+        }
+        for text in [
+            "",
+            "seconds.",
+            "20.7-55.7 seconds",
+            "20-55 seconds.",
+            "1.0-2.0,3.0-4.0 seconds.",
+            "It is 1.0-2.0 seconds.",
+        ] {
+            assert!(!is_canonical_spans(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn boxes() {
+        for text in [
+            "66.0 seconds: [117.54, 339.5, 626, 1005.62]",
+            "0.0 seconds: [1, 2, 3, 4] 8.0 seconds: [1, 2, 3, 4]",
+        ] {
+            assert!(is_canonical_boxes(text), "{text}");
+        }
+        for text in [
+            "",
+            "66 seconds: [1, 2, 3, 4]",
+            "6.0 seconds: [1, 2, 3]",
+            "6.0 seconds: [-1, 2, 3, 4]",
+            "6.0 seconds: [1, 2, 3, 4].",
+        ] {
+            assert!(!is_canonical_boxes(text), "{text}");
+        }
+    }
+}

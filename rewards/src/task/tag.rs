@@ -1,0 +1,66 @@
+//! The reward of temporal action grounding.
+//!
+//! The benchmark's own score forgives missed and surplus spans, so a list of windows over the whole clip wins without
+//! looking. The reward is strict instead: best one-to-one matching, summed overlap over the larger number of spans.
+//! Both sides are first rounded to 0.1 s, the resolution of the answer format, so that the demonstrated answer earns 1.
+
+use medgrpo_datasets::{Gold, Span, TaskSample};
+
+use super::{
+    format::{FormatFactor, is_canonical_spans},
+    wrong_gold,
+};
+use crate::{Response, Reward, RewardError, Score, metric::span_iou, parse};
+
+/// Strict temporal overlap times the format factor.
+///
+/// A gold span of no length is met within half a frame period, the precision the clip allows. Parts: `iou`, `format`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TagReward {
+    /// What an answer outside the canonical format is multiplied by.
+    pub format: FormatFactor,
+}
+
+fn to_answer_resolution(spans: &[Span]) -> Vec<Span> {
+    let round = |sec: f64| (sec * 10.0).round() / 10.0;
+    spans
+        .iter()
+        .map(|s| Span {
+            start_sec: round(s.start_sec),
+            end_sec: round(s.end_sec),
+        })
+        .collect()
+}
+
+impl Reward for TagReward {
+    fn score_group(
+        &self,
+        sample: &TaskSample,
+        responses: &[Response<'_>],
+    ) -> Result<Vec<Score>, RewardError> {
+        let Gold::Spans(gold) = &sample.gold else {
+            return Err(wrong_gold(sample, "spans"));
+        };
+        if gold.is_empty() {
+            let reason = "the record's list of spans is empty".to_owned();
+            return Ok(vec![Score::Unscored(reason); responses.len()]);
+        }
+        let gold = to_answer_resolution(gold);
+        let half_frame_sec = if sample.fps > 0.0 && sample.fps.is_finite() {
+            0.5 / sample.fps
+        } else {
+            0.5
+        };
+        let score = |response: &Response<'_>| {
+            let predicted = to_answer_resolution(&parse::tag::parse(response.text));
+            let iou = span_iou::strict(&predicted, &gold, half_frame_sec) as f32;
+            let format = self.format.of(is_canonical_spans(response.text));
+            Score::Scored {
+                value: iou * format,
+                raw: iou,
+                parts: vec![("iou", iou), ("format", format)],
+            }
+        };
+        Ok(responses.iter().map(score).collect())
+    }
+}

@@ -1,0 +1,95 @@
+//! Training checkpoints: a Hugging Face directory in f32 plus what exact resumption needs, written all or not at all.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::backend::AutodiffBackend;
+use medgrpo_model::{
+    checkpoint::{CheckpointSource, save_into},
+    weights::SavePrecision,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{TrainError, learner::Learner, recipe::Policy};
+
+/// Where a run stands, besides weights and optimizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainState {
+    /// Which stage, from 0.
+    pub stage_index: usize,
+    /// Its name.
+    pub stage: String,
+    /// Steps of the stage that are done.
+    pub step: usize,
+    /// Place of the sample stream.
+    pub stream: Value,
+}
+
+const STATE: &str = "train_state.json";
+const CHECKSUMS: &str = "checksums.json";
+
+/// Writes a checkpoint to `dir`, which must not exist yet, through a temporary folder beside it.
+pub fn save<B: AutodiffBackend, M: Policy<B>>(
+    dir: &Path,
+    model: &M,
+    source: &CheckpointSource,
+    learner: &Learner<B, M>,
+    state: &TrainState,
+) -> Result<(), TrainError> {
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let failed = |error: std::io::Error| error_at(dir, format!("checkpoint cannot be written: {error}"));
+    fs::create_dir_all(parent).map_err(failed)?;
+    let temporary = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(parent).map_err(failed)?;
+    save_into(model, source, SavePrecision::F32, temporary.path())?;
+    learner.save(temporary.path())?;
+    let text = serde_json::to_vec_pretty(state).expect("plain data serialises");
+    write_synced(&temporary.path().join(STATE), &text)?;
+    let sums = serde_json::to_vec_pretty(&checksums(temporary.path())?).expect("plain data serialises");
+    write_synced(&temporary.path().join(CHECKSUMS), &sums)?;
+    fs::rename(temporary.keep(), dir).map_err(failed)?;
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Reads the state of a checkpoint after comparing every file with its checksum.
+pub fn load_state(dir: &Path) -> Result<TrainState, TrainError> {
+    let stored: BTreeMap<String, String> = read_json(&dir.join(CHECKSUMS))?;
+    let found = checksums(dir)?;
+    if let Some((file, _)) = stored.iter().find(|(file, sum)| found.get(*file) != Some(*sum)) {
+        return Err(error_at(&dir.join(file), "is damaged: its checksum is not the one stored with the checkpoint"));
+    }
+    read_json(&dir.join(STATE))
+}
+
+/// BLAKE3 sums of a checkpoint's files, the list of sums itself left out.
+fn checksums(dir: &Path) -> Result<BTreeMap<String, String>, TrainError> {
+    let mut sums = BTreeMap::new();
+    for entry in fs::read_dir(dir).map_err(|error| error_at(dir, error))? {
+        let path = entry.map_err(|error| error_at(dir, error))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name != CHECKSUMS && path.is_file() {
+            let mut hasher = blake3::Hasher::new();
+            File::open(&path)
+                .and_then(|file| hasher.update_reader(file).map(|_| ()))
+                .map_err(|error| error_at(&path, error))?;
+            sums.insert(name, hasher.finalize().to_hex().to_string());
+        }
+    }
+    Ok(sums)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    fs::write(path, bytes).and_then(|()| File::open(path)?.sync_all()).map_err(|error| error_at(path, error))
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, TrainError> {
+    let bytes = fs::read(path).map_err(|error| error_at(path, error))?;
+    serde_json::from_slice(&bytes).map_err(|error| error_at(path, error))
+}
+
+fn error_at(path: &Path, what: impl std::fmt::Display) -> TrainError {
+    TrainError::Checkpoint { path: PathBuf::from(path), message: what.to_string() }
+}

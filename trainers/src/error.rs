@@ -1,0 +1,58 @@
+//! What stops a training run.
+
+use std::path::PathBuf;
+
+use medgrpo_datasets::DatasetError;
+use medgrpo_model::{ModelError, processor::ProcessorError};
+use medgrpo_rewards::RewardError;
+
+/// A reason why training cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model refused an input or a checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The processor refused a sample.
+    #[error("{origin}: {source}")]
+    Processor {
+        /// Which sample: file and row.
+        origin: String,
+        /// Why.
+        source: ProcessorError,
+    },
+    /// A sample or its media cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A reward failed on our side.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
+    /// A sample cannot be trained on.
+    #[error("{origin}: {message}")]
+    Sample {
+        /// Which sample: file and row.
+        origin: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The loss or its gradient is not a finite number; the model is still that of the step before.
+    #[error("step {step}: {what} is {value}; the model is that of step {}, saved as a checkpoint", step - 1)]
+    NotFinite {
+        /// The step that failed, from 1.
+        step: usize,
+        /// `loss` or `grad_norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// A checkpoint cannot be written or read.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The part of the program that watches the training failed.
+    #[error("{0}")]
+    Observer(String),
+}

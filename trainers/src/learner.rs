@@ -1,0 +1,178 @@
+//! The one place where gradients meet the optimizer: accumulation, clipping by the global norm, AdamW, schedule.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    module::{ModuleVisitor, Param},
+    optim::{AdamW, AdamWConfig, GradientsAccumulator, GradientsParams, Optimizer, adaptor::OptimizerAdaptor},
+    record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder},
+    tensor::{
+        Tensor,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+
+use crate::{TrainError, recipe::Policy, schedule::Schedule};
+
+/// AdamW and what is around it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LearnerConfig {
+    /// Learning rate over the steps.
+    pub schedule: Schedule,
+    /// Gradients are scaled down to this L2 norm over all parameters; 0 is off.
+    pub max_grad_norm: f64,
+    /// Decoupled decay of matrices; biases and norms are left alone, as Hugging Face's trainer does.
+    pub weight_decay: f64,
+    /// Decay of the mean of gradients.
+    pub adam_beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub adam_beta2: f64,
+    /// Added to the denominator.
+    pub adam_epsilon: f64,
+}
+
+/// Optimizer state and the gradients gathered so far.
+pub struct Learner<B: AutodiffBackend, M: Policy<B>> {
+    config: LearnerConfig,
+    matrices: OptimizerAdaptor<AdamW, M, B>,
+    vectors: OptimizerAdaptor<AdamW, M, B>,
+    gathered: GradientsAccumulator<M>,
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// L2 norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate used.
+    pub learning_rate: f64,
+}
+
+impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
+    /// A learner without history.
+    pub fn new(config: LearnerConfig) -> Self {
+        let adamw = |weight_decay: f64| {
+            AdamWConfig::new()
+                .with_beta_1(config.adam_beta1 as f32)
+                .with_beta_2(config.adam_beta2 as f32)
+                .with_epsilon(config.adam_epsilon as f32)
+                .with_weight_decay(weight_decay as f32)
+                .init()
+        };
+        Self { config, matrices: adamw(config.weight_decay), vectors: adamw(0.0), gathered: GradientsAccumulator::new() }
+    }
+
+    /// Adds the gradients of `loss`.
+    pub fn gather(&mut self, model: &M, loss: &Tensor<B, 1>) {
+        let gradients = GradientsParams::from_grads(loss.backward(), model);
+        self.gathered.accumulate(model, gradients);
+    }
+
+    /// Changes the model by the gathered gradients, after `done` steps; the gathered gradients are used up.
+    ///
+    /// # Errors
+    /// If the norm is not finite. The model is dropped then; callers keep a clone, which shares its weights.
+    pub fn step(&mut self, model: M, done: usize) -> Result<(M, StepOutcome), TrainError> {
+        let mut gradients = self.gathered.grads();
+        let mut squares = Squares::<B> { gradients: &gradients, sums: Vec::new() };
+        model.visit(&mut squares);
+        let grad_norm = squares.norm();
+        if !grad_norm.is_finite() {
+            return Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm });
+        }
+        let clip = self.config.max_grad_norm;
+        // torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
+        let factor = (clip > 0.0 && grad_norm > clip).then(|| clip / (grad_norm + 1e-6));
+        let mut split =
+            Split { gradients: &mut gradients, factor, matrices: GradientsParams::new(), vectors: GradientsParams::new() };
+        model.visit(&mut split);
+        let Split { matrices, vectors, .. } = split;
+
+        let learning_rate = self.config.schedule.rate(done);
+        let model = self.matrices.step(learning_rate, model, matrices);
+        let model = self.vectors.step(learning_rate, model, vectors);
+        Ok((model, StepOutcome { grad_norm, learning_rate }))
+    }
+
+    /// Writes the optimizer's state into the folder `dir`.
+    pub fn save(&self, dir: &Path) -> Result<(), TrainError> {
+        save_record(self.matrices.to_record(), &dir.join(FILES[0]))?;
+        save_record(self.vectors.to_record(), &dir.join(FILES[1]))
+    }
+
+    /// Takes the state that [`save`](Self::save) wrote.
+    pub fn load(mut self, dir: &Path, device: &B::Device) -> Result<Self, TrainError> {
+        self.matrices = self.matrices.load_record(load_record(&dir.join(FILES[0]), device)?);
+        self.vectors = self.vectors.load_record(load_record(&dir.join(FILES[1]), device)?);
+        Ok(self)
+    }
+}
+
+/// State of the decayed and of the undecayed parameters.
+const FILES: [&str; 2] = ["optimizer_matrices.bin", "optimizer_vectors.bin"];
+
+fn checkpoint_error(path: &Path, what: impl std::fmt::Display) -> TrainError {
+    TrainError::Checkpoint { path: PathBuf::from(path), message: what.to_string() }
+}
+
+fn save_record<B: Backend, R: Record<B>>(record: R, path: &Path) -> Result<(), TrainError> {
+    let bytes = BinBytesRecorder::<FullPrecisionSettings>::new()
+        .record(record, ())
+        .map_err(|error| checkpoint_error(path, format!("optimizer state cannot be serialised: {error}")))?;
+    std::fs::write(path, bytes)
+        .and_then(|()| File::open(path)?.sync_all())
+        .map_err(|error| checkpoint_error(path, error))
+}
+
+fn load_record<B: Backend, R: Record<B>>(path: &Path, device: &B::Device) -> Result<R, TrainError> {
+    let bytes = std::fs::read(path).map_err(|error| checkpoint_error(path, error))?;
+    BinBytesRecorder::<FullPrecisionSettings>::new()
+        .load(bytes, device)
+        .map_err(|error| checkpoint_error(path, format!("holds no optimizer state of this model: {error}")))
+}
+
+/// Sums the squares of all gradients.
+struct Squares<'a, B: AutodiffBackend> {
+    gradients: &'a GradientsParams,
+    sums: Vec<Tensor<B::InnerBackend, 1>>,
+}
+
+impl<B: AutodiffBackend> Squares<'_, B> {
+    /// One transfer from the device for the whole model.
+    fn norm(self) -> f64 {
+        if self.sums.is_empty() {
+            return 0.0;
+        }
+        let sums = Tensor::cat(self.sums, 0).into_data().convert::<f32>();
+        sums.iter::<f32>().map(f64::from).sum::<f64>().sqrt()
+    }
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) {
+            self.sums.push((gradient.clone() * gradient).sum());
+        }
+    }
+}
+
+/// Moves gradients out, scaled, into those of matrices and those of vectors.
+struct Split<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: Option<f64>,
+    matrices: GradientsParams,
+    vectors: GradientsParams,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
+            let gradient = self.factor.map_or(gradient.clone(), |factor| gradient.mul_scalar(factor));
+            let out = if D > 1 { &mut self.matrices } else { &mut self.vectors };
+            out.register::<B::InnerBackend, D>(param.id, gradient);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! From samples on disk to what the model takes: where datasets, which decode, meet the processor, which plans.
+
+use std::sync::Arc;
+
+use medgrpo_datasets::{
+    Content, Frames, Message, TaskSample, VideoRef,
+    video::{ClipInfo, clip_info, image_size, load_frames, load_image},
+};
+use medgrpo_model::processor::{
+    AnswerIds, ChatMessage, ChatPart, DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MIN_FRAMES, Encoded, FramePlan, FrameWish,
+    Processor, ProcessorError, SamplingRule, Visual, VisualSize, frame_range, plan_frames,
+};
+
+use crate::{TrainError, rollout::PreparedSample};
+
+/// Sampling of video files; lists of frames are used whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VideoSampling {
+    /// Frames per second, where the record itself wishes none.
+    pub fps: f64,
+    /// Most frames of one clip.
+    pub max_frames: usize,
+}
+
+impl Default for VideoSampling {
+    fn default() -> Self {
+        Self { fps: DEFAULT_FPS, max_frames: DEFAULT_MAX_FRAMES }
+    }
+}
+
+/// Decodes, resizes and tokenises samples.
+#[derive(Clone, Debug)]
+pub struct SamplePreparer {
+    /// Tokenizer, template and pixel settings of the checkpoint.
+    pub processor: Arc<Processor>,
+    /// Sampling of video files.
+    pub sampling: VideoSampling,
+    /// Longer prompts are refused; nothing is ever truncated.
+    pub max_prompt_tokens: Option<usize>,
+}
+
+impl SamplePreparer {
+    /// Makes a sample ready for the model; `origin` names it in messages.
+    pub fn prepare(&self, origin: String, sample: TaskSample) -> Result<PreparedSample, TrainError> {
+        let (prompt, answer_ids) = self.encode_prompt(&origin, &sample.prompt, sample.answer.as_deref())?;
+        if let Some(max) = self.max_prompt_tokens
+            && prompt.input_ids.len() > max
+        {
+            return Err(too_long(origin, prompt.input_ids.len(), max));
+        }
+        Ok(PreparedSample { sample: Arc::new(sample), origin, prompt, answer_ids })
+    }
+
+    /// Length of a sample's prompt in tokens, from the headers of its media alone.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare), the limit on tokens included.
+    pub fn count_prompt_tokens(&self, origin: &str, sample: &TaskSample) -> Result<usize, TrainError> {
+        let count = self.count_tokens(origin, &sample.prompt)?;
+        match self.max_prompt_tokens {
+            Some(max) if count > max => Err(too_long(origin.to_owned(), count, max)),
+            _ => Ok(count),
+        }
+    }
+
+    fn count_tokens(&self, origin: &str, messages: &[Message]) -> Result<usize, TrainError> {
+        let mut sizes = Vec::new();
+        for content in messages.iter().flat_map(|message| &message.content) {
+            match content {
+                Content::Text(_) => {}
+                Content::Image(image) => {
+                    let (width, height) = image_size(&image.path)?;
+                    sizes.push(VisualSize::Image { width: width as usize, height: height as usize });
+                }
+                Content::Video(clip) => {
+                    let info = clip_info(clip)?;
+                    let plan = self.plan(clip, &info).map_err(refused(origin))?;
+                    let (width, height) = (info.width as usize, info.height as usize);
+                    sizes.push(VisualSize::Video { num_frames: plan.indices.len(), width, height });
+                }
+            }
+        }
+        self.processor.plan_num_tokens(&chat_messages(messages), &sizes, true).map_err(refused(origin))
+    }
+
+    /// A conversation whose last turn is the assistant's, split into prompt and tokens of that turn; without an answer, the
+    /// prompt alone.
+    pub fn encode_prompt(
+        &self,
+        origin: &str,
+        messages: &[Message],
+        answer: Option<&str>,
+    ) -> Result<(Encoded, Option<Vec<u32>>), TrainError> {
+        let visuals = self.load_visuals(origin, messages)?;
+        let mut chat = chat_messages(messages);
+        let prompt = self.processor.encode(&chat, &visuals, true).map_err(refused(origin))?;
+        let Some(answer) = answer else {
+            return Ok((prompt, None));
+        };
+        chat.push(ChatMessage::text("assistant", answer));
+        let sizes: Vec<VisualSize> = visuals.iter().map(Visual::size).collect();
+        let AnswerIds { input_ids, answer } = self.processor.answer_ids(&chat, &sizes).map_err(refused(origin))?;
+        if input_ids[..answer.start] != prompt.input_ids {
+            return Err(TrainError::Sample {
+                origin: origin.to_owned(),
+                message: "the answer's first characters melt into the prompt's last token; trim white space at its start"
+                    .to_owned(),
+            });
+        }
+        Ok((prompt, Some(input_ids[answer].to_vec())))
+    }
+
+    fn load_visuals(&self, origin: &str, messages: &[Message]) -> Result<Vec<Visual>, TrainError> {
+        let mut visuals = Vec::new();
+        for content in messages.iter().flat_map(|message| &message.content) {
+            match content {
+                Content::Text(_) => {}
+                Content::Image(image) => visuals.push(Visual::Image(load_image(&image.path)?)),
+                Content::Video(clip) => {
+                    let plan = self.plan(clip, &clip_info(clip)?).map_err(refused(origin))?;
+                    let frames = load_frames(clip, &plan.indices)?;
+                    visuals.push(Visual::Video { frames, sample_fps: plan.sample_fps });
+                }
+            }
+        }
+        Ok(visuals)
+    }
+
+    fn plan(&self, clip: &VideoRef, info: &ClipInfo) -> Result<FramePlan, ProcessorError> {
+        match &clip.frames {
+            Frames::Files { fps, .. } => Ok(FramePlan::whole(info.num_frames, *fps)),
+            Frames::Video { fps, start_sec, end_sec, .. } => {
+                let range = frame_range(info.num_frames, info.fps, *start_sec, *end_sec)?;
+                let wish = FrameWish::Fps {
+                    fps: fps.unwrap_or(self.sampling.fps),
+                    min_frames: DEFAULT_MIN_FRAMES.min(self.sampling.max_frames),
+                    max_frames: self.sampling.max_frames,
+                };
+                plan_frames(SamplingRule::QwenVlUtils, range, info.fps, wish)
+            }
+        }
+    }
+}
+
+/// The messages as chat templates see them: media as marks, without their files.
+fn chat_messages(messages: &[Message]) -> Vec<ChatMessage> {
+    let part = |content: &Content| match content {
+        Content::Text(text) => ChatPart::Text(text.clone()),
+        Content::Image(_) => ChatPart::Image,
+        Content::Video(_) => ChatPart::Video,
+    };
+    messages
+        .iter()
+        .map(|message| ChatMessage {
+            role: message.role.as_str().to_owned(),
+            content: message.content.iter().map(part).collect(),
+        })
+        .collect()
+}
+
+fn refused(origin: &str) -> impl FnOnce(ProcessorError) -> TrainError {
+    let origin = origin.to_owned();
+    move |source| TrainError::Processor { origin, source }
+}
+
+fn too_long(origin: String, count: usize, max: usize) -> TrainError {
+    TrainError::Sample {
+        origin,
+        message: format!(
+            "its prompt has {count} tokens, more than max_prompt_tokens = {max}; raise that or lower video.max_pixels"
+        ),
+    }
+}

@@ -1,0 +1,51 @@
+//! A training method as a composition of small choices; no method has a loop of its own.
+
+use burn::{
+    module::AutodiffModule,
+    tensor::backend::{AutodiffBackend, Backend},
+};
+use medgrpo_model::{checkpoint::Pretrained, vlm::Vlm};
+
+use crate::{advantage::Advantage, aggregate::Aggregate, objective::Objective, source::GroupSource};
+
+/// A model that can be trained, and sampled from without autodiff.
+pub trait Policy<B: AutodiffBackend>:
+    AutodiffModule<B, InnerModule: Vlm<B::InnerBackend>> + Pretrained<B>
+{
+}
+
+impl<B: AutodiffBackend, M> Policy<B> for M where
+    M: AutodiffModule<B, InnerModule: Vlm<B::InnerBackend>> + Pretrained<B>
+{
+}
+
+/// One term of the loss.
+pub struct Term<B: Backend> {
+    /// Its factor.
+    pub weight: f64,
+    /// What it asks of each token.
+    pub objective: Box<dyn Objective<B>>,
+}
+
+/// Everything that makes one training method different from another.
+pub struct Recipe<B: AutodiffBackend, M: Policy<B>> {
+    /// Where token sequences come from.
+    pub source: Box<dyn GroupSource<B::InnerBackend, M::InnerModule>>,
+    /// What each is worth.
+    pub advantage: Box<dyn Advantage>,
+    /// What is asked of its tokens.
+    pub terms: Vec<Term<B>>,
+    /// How tokens share the loss.
+    pub aggregate: Aggregate,
+    /// Optimizer steps on the same sequences.
+    pub num_iterations: usize,
+    /// Logits are divided by this before log-probabilities are taken, as they were when sampling.
+    pub temperature: f64,
+}
+
+impl<B: AutodiffBackend, M: Policy<B>> Recipe<B, M> {
+    /// Whether a frozen copy of the starting model is needed.
+    pub fn needs_reference(&self) -> bool {
+        self.terms.iter().any(|term| term.objective.needs_reference())
+    }
+}

@@ -1,0 +1,23 @@
+//! Supervised fine-tuning.
+
+use burn::tensor::backend::AutodiffBackend;
+
+use crate::{
+    advantage::Constant,
+    aggregate::Aggregate,
+    objective::Nll,
+    recipe::{Policy, Recipe, Term},
+    source::Demonstrations,
+};
+
+/// Cross-entropy on the tokens of the demonstrated answers, averaged over all tokens of a step.
+pub fn sft<B: AutodiffBackend, M: Policy<B>>() -> Recipe<B, M> {
+    Recipe {
+        source: Box::new(Demonstrations),
+        advantage: Box::new(Constant),
+        terms: vec![Term { weight: 1.0, objective: Box::new(Nll) }],
+        aggregate: Aggregate::TokenMean,
+        num_iterations: 1,
+        temperature: 1.0,
+    }
+}

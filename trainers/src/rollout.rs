@@ -1,0 +1,52 @@
+//! Token sequences to learn from, grouped by the prompt they answer.
+
+use std::sync::Arc;
+
+use medgrpo_datasets::TaskSample;
+use medgrpo_model::processor::Encoded;
+use medgrpo_rewards::Score;
+
+/// A sample ready for the model.
+#[derive(Clone, Debug)]
+pub struct PreparedSample {
+    /// The sample.
+    pub sample: Arc<TaskSample>,
+    /// File and row, for messages.
+    pub origin: String,
+    /// Its prompt as the model sees it.
+    pub prompt: Encoded,
+    /// Tokens of the demonstrated answer up to and including the end of the turn; `None` for samples without one.
+    pub answer_ids: Option<Vec<u32>>,
+}
+
+/// One answer to a prompt.
+#[derive(Clone, Debug)]
+pub struct RolloutCompletion {
+    /// Its tokens.
+    pub token_ids: Vec<u32>,
+    /// The same as text, special tokens removed.
+    pub text: String,
+    /// Whether it ended for lack of budget.
+    pub truncated: bool,
+    /// What the reward said; `None` for demonstrations, which are not scored.
+    pub score: Option<Score>,
+}
+
+impl RolloutCompletion {
+    /// The reward; `None` if it was not or could not be scored.
+    pub fn reward(&self) -> Option<f32> {
+        match self.score {
+            Some(Score::Scored { value, .. }) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// All answers to one prompt.
+#[derive(Clone, Debug)]
+pub struct RolloutGroup {
+    /// The prompt.
+    pub prepared: PreparedSample,
+    /// The answers.
+    pub completions: Vec<RolloutCompletion>,
+}
