@@ -4,18 +4,25 @@
 //! No model and no reward is known here.
 
 mod atomic;
+pub mod cursor;
 pub mod error;
 pub mod medvidbench;
 pub mod messages;
+pub mod mix;
 pub mod sample;
+pub mod split;
+pub mod synth;
 pub mod task;
 pub mod usable;
 pub mod video;
 
+pub use cursor::{Cursor, CursorState};
 pub use error::DatasetError;
 pub use medvidbench::MedVidBenchFile;
 pub use messages::{MessagesRecord, read_messages, write_messages};
+pub use mix::Mixture;
 pub use sample::{Content, Frames, Gold, ImageRef, Message, Region, Role, Segment, Span, TaskSample, TimedBox, VideoRef};
+pub use split::{Split, Subset};
 pub use task::{SourceId, TaskKind};
 pub use usable::{OnBadRow, RowLabel, RowProblem, Usable};
 
@@ -33,4 +40,15 @@ pub trait Dataset: Send + Sync {
 
     /// The sample in row `index`.
     fn get(&self, index: usize) -> Result<TaskSample, DatasetError>;
+}
+
+/// A shared dataset is a dataset.
+impl<D: Dataset + ?Sized> Dataset for std::sync::Arc<D> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, index: usize) -> Result<TaskSample, DatasetError> {
+        (**self).get(index)
+    }
 }

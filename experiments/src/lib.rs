@@ -1,3 +1,18 @@
-//! The library behind the `medgrpo` binary.
+//! The library behind the `medgrpo` binary: command line, experiments as TOML, run directories and reports.
+//!
+//! Only this crate prints, and only [`device`] names a backend.
 
+mod build;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod device;
+pub mod environment;
+mod output;
+pub mod progress;
+pub mod report;
+pub mod run_dir;
+mod train;
+
+pub use output::{init_logging, report_failure};
+use output::print;

@@ -1,2 +1,14 @@
 //! The `medgrpo` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use medgrpo::{cli::Cli, commands};
+
+fn main() -> ExitCode {
+    medgrpo::init_logging();
+    match commands::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => medgrpo::report_failure(&error),
+    }
+}

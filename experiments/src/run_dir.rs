@@ -370,7 +370,12 @@ mod tests {
         let lock = dir.path().join(LOCK_FILE);
         fs::write(&lock, "").unwrap();
         // util-linux's flock holds the same kind of lock.
-        let Ok(mut other) = Command::new("flock").arg(&lock).args(["sleep", "60"]).spawn() else {
+        let Ok(mut other) = Command::new("flock")
+            .arg("--no-fork")
+            .arg(&lock)
+            .args(["sleep", "60"])
+            .spawn()
+        else {
             return;
         };
         let refused = (0..200).any(|_| {
@@ -380,6 +385,7 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         assert!(refused, "the lock of another process was not seen");
+        RunDir::resume(dir.path()).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod error;
 mod gated_mlp;
 pub mod generate;
+pub mod generation_config;
 pub mod group_forward;
 pub mod processor;
 pub mod prompt;

@@ -99,6 +99,11 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// Width of the logits.
     fn vocab_size(&self) -> usize;
 
+    /// The model with its vision tower learning or frozen.
+    fn with_vision_trainable(self, trainable: bool) -> Self
+    where
+        Self: Sized;
+
     /// Ids that stand for media and must never be generated.
     fn placeholder_ids(&self) -> Vec<u32>;
 }

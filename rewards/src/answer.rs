@@ -27,10 +27,7 @@ fn spans_answer(spans: &[Span]) -> String {
     if spans.is_empty() {
         return String::new();
     }
-    let spans: Vec<String> = spans
-        .iter()
-        .map(|s| format!("{:.1}-{:.1}", s.start_sec, s.end_sec))
-        .collect();
+    let spans: Vec<String> = spans.iter().map(|s| format!("{:.1}-{:.1}", s.start_sec, s.end_sec)).collect();
     format!("{} seconds.", spans.join(", "))
 }
 
@@ -38,13 +35,7 @@ fn spans_answer(spans: &[Span]) -> String {
 fn boxes_answer(boxes: &[TimedBox]) -> String {
     let boxes: Vec<String> = boxes
         .iter()
-        .map(|b| {
-            format!(
-                "{:.1} seconds: [{}]",
-                b.time_sec,
-                b.box_xyxy.map(python::repr).join(", ")
-            )
-        })
+        .map(|b| format!("{:.1} seconds: [{}]", b.time_sec, b.box_xyxy.map(python::repr).join(", ")))
         .collect();
     boxes.join(" ")
 }
@@ -55,12 +46,7 @@ fn events_answer(events: &[Segment]) -> String {
         .iter()
         .map(|event| {
             let words: Vec<&str> = event.caption.split_whitespace().collect();
-            format!(
-                "{:.1}-{:.1} seconds: {}",
-                event.span.start_sec,
-                event.span.end_sec,
-                words.join(" ")
-            )
+            format!("{:.1}-{:.1} seconds: {}", event.span.start_sec, event.span.end_sec, words.join(" "))
         })
         .collect();
     lines.join("\n")
@@ -72,9 +58,7 @@ fn cvs_answer(scores: &BTreeMap<String, i64>) -> String {
         .iter()
         .filter_map(|(key, name)| {
             let (first, rest) = name.split_at(1);
-            scores
-                .get(*key)
-                .map(|score| format!("{}{rest}: {score}", first.to_uppercase()))
+            scores.get(*key).map(|score| format!("{}{rest}: {score}", first.to_uppercase()))
         })
         .collect();
     parts.join(", ")
@@ -82,16 +66,10 @@ fn cvs_answer(scores: &BTreeMap<String, i64>) -> String {
 
 /// `Respect for tissue: 4/5, …`, the benchmark's aspects first and in its order.
 fn skill_answer(scores: &BTreeMap<String, i64>) -> String {
-    let known = skill::ASPECTS
-        .iter()
-        .filter_map(|aspect| scores.get_key_value(*aspect));
-    let others = scores
-        .iter()
-        .filter(|(aspect, _)| !skill::ASPECTS.contains(&aspect.as_str()));
-    let parts: Vec<String> = known
-        .chain(others)
-        .map(|(aspect, score)| format!("{aspect}: {score}/5"))
-        .collect();
+    let known = skill::ASPECTS.iter().filter_map(|aspect| scores.get_key_value(*aspect));
+    let others = scores.iter().filter(|(aspect, _)| !skill::ASPECTS.contains(&aspect.as_str()));
+    let parts: Vec<String> =
+        known.chain(others).map(|(aspect, score)| format!("{aspect}: {score}/5")).collect();
     parts.join(", ")
 }
 
@@ -100,20 +78,14 @@ mod tests {
     use super::*;
 
     fn scores(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {
-        pairs
-            .iter()
-            .map(|&(name, score)| (name.to_owned(), score))
-            .collect()
+        pairs.iter().map(|&(name, score)| (name.to_owned(), score)).collect()
     }
 
     #[test]
     fn formats_are_the_benchmarks() {
         let span = |start_sec, end_sec| Span { start_sec, end_sec };
         let cases = [
-            (
-                Gold::Spans(vec![span(66.0, 66.0), span(124.04, 126.0)]),
-                "66.0-66.0, 124.0-126.0 seconds.",
-            ),
+            (Gold::Spans(vec![span(66.0, 66.0), span(124.04, 126.0)]), "66.0-66.0, 124.0-126.0 seconds."),
             (
                 Gold::Boxes(vec![
                     TimedBox {
@@ -121,24 +93,14 @@ mod tests {
                         time_sec: 66.0,
                         box_xyxy: [117.54, 339.56, 626.88, 1005.62],
                     },
-                    TimedBox {
-                        key: "74".into(),
-                        time_sec: 74.0,
-                        box_xyxy: [104.48, 313.44, 587.7, 1005.0],
-                    },
+                    TimedBox { key: "74".into(), time_sec: 74.0, box_xyxy: [104.48, 313.44, 587.7, 1005.0] },
                 ]),
                 "66.0 seconds: [117.54, 339.56, 626.88, 1005.62] 74.0 seconds: [104.48, 313.44, 587.7, 1005.0]",
             ),
             (
                 Gold::Segments(vec![
-                    Segment {
-                        span: span(0.0, 10.0),
-                        caption: "suturing: The\nneedle".into(),
-                    },
-                    Segment {
-                        span: span(10.0, 12.5),
-                        caption: "x".into(),
-                    },
+                    Segment { span: span(0.0, 10.0), caption: "suturing: The\nneedle".into() },
+                    Segment { span: span(10.0, 12.5), caption: "x".into() },
                 ]),
                 "0.0-10.0 seconds: suturing: The needle\n10.0-12.5 seconds: x",
             ),
@@ -153,11 +115,7 @@ mod tests {
                 "Two structures: 0, Cystic plate: 1, Hepatocystic triangle: 2",
             ),
             (
-                Gold::SkillScores(scores(&[
-                    ("Time and motion", 3),
-                    ("Respect for tissue", 4),
-                    ("Extra", 1),
-                ])),
+                Gold::SkillScores(scores(&[("Time and motion", 3), ("Respect for tissue", 4), ("Extra", 1)])),
                 "Respect for tissue: 4/5, Time and motion: 3/5, Extra: 1/5",
             ),
         ];

@@ -1,1 +1,19 @@
-//! One binary for all integration tests.
+//! One test binary: what is promised to users and between crates, checked from outside.
+//!
+//! Unit tests live beneath the code they test; here stands what needs several crates, files or the binary.
+
+/// The command line's contracts, with the real binary.
+#[cfg(test)]
+mod cli;
+/// Where device tests run: `MEDGRPO_TEST_DEVICE`.
+#[cfg(test)]
+mod device;
+/// Reference tensors and the conversations they belong to.
+#[cfg(test)]
+mod fixture;
+/// The same numbers as transformers.
+#[cfg(test)]
+mod parity;
+/// Invariants of the house that no compiler checks.
+#[cfg(test)]
+mod tidy;

@@ -110,6 +110,17 @@ impl SamplePreparer {
         Ok((prompt, Some(input_ids[answer].to_vec())))
     }
 
+    /// A whole conversation as the model sees it, with the start of the next answer if `add_generation_prompt`.
+    pub fn encode_conversation(
+        &self,
+        origin: &str,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Encoded, TrainError> {
+        let visuals = self.load_visuals(origin, messages)?;
+        self.processor.encode(&chat_messages(messages), &visuals, add_generation_prompt).map_err(refused(origin))
+    }
+
     fn load_visuals(&self, origin: &str, messages: &[Message]) -> Result<Vec<Visual>, TrainError> {
         let mut visuals = Vec::new();
         for content in messages.iter().flat_map(|message| &message.content) {

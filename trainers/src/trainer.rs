@@ -61,8 +61,15 @@ pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
     /// Called after every step with the model and optimizer as they are then.
     fn on_step(&mut self, report: &StepReport<'_>, model: &M, learner: &Learner<B, M>) -> Result<Flow, TrainError>;
 
-    /// Called when a step could not be finished because a number was not finite, with the state before that step.
-    fn on_failure(&mut self, groups: &[RolloutGroup], model: &M, learner: &Learner<B, M>) -> Result<(), TrainError>;
+    /// Called when a step could not be finished because a number was not finite, with the state after the `done` steps
+    /// before it.
+    fn on_failure(
+        &mut self,
+        groups: &[RolloutGroup],
+        model: &M,
+        learner: &Learner<B, M>,
+        done: usize,
+    ) -> Result<(), TrainError>;
 }
 
 /// Everything a stage trains with.
@@ -110,7 +117,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 Ok(updated) => model = updated,
                 Err(error) => {
                     if matches!(error, TrainError::NotFinite { .. }) {
-                        observer.on_failure(&groups, &before, &self.learner)?;
+                        observer.on_failure(&groups, &before, &self.learner, done)?;
                     }
                     return Err(error);
                 }

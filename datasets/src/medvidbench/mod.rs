@@ -9,8 +9,11 @@ mod convert;
 mod file;
 mod gold;
 mod index;
+mod recover;
 mod scan;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use check::{MediaCheck, Summary};
 pub use convert::convert;

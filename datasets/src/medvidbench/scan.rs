@@ -1,11 +1,14 @@
 //! One pass over a data file that finds where each row starts and ends, without parsing the rows.
 //!
 //! Works on a stream in fixed memory. Only strings, escapes and bracket depth are tracked, so that a broken row stays
-//! inside its own brackets; what is wrong with it is told when it is read.
+//! inside its own brackets; what is wrong with it is told when it is read. Where a row's own brackets or quotes are
+//! broken, [`recover`](super::recover) finds the others.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use memchr::{memchr, memchr2};
+
+use super::recover::recover;
 
 /// How rows stand in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,25 +45,49 @@ impl From<std::io::Error> for ScanError {
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Finds the rows of a file.
-pub(super) fn scan(mut file: impl Read, layout: Layout) -> Result<Vec<RowSpan>, ScanError> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut array = ArrayScanner::default();
-    let mut lines = LineScanner::default();
-    loop {
-        let num_bytes = match file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(num_bytes) => num_bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match layout {
-            Layout::Array => array.feed(&chunk[..num_bytes])?,
-            Layout::Lines => lines.feed(&chunk[..num_bytes]),
+pub(super) fn scan(mut file: impl Read + Seek, layout: Layout) -> Result<Vec<RowSpan>, ScanError> {
+    match layout {
+        Layout::Lines => {
+            let mut lines = LineScanner::default();
+            for_each_chunk(&mut file, |chunk| {
+                lines.feed(chunk);
+                Ok(())
+            })?;
+            Ok(lines.finish())
+        }
+        Layout::Array => {
+            let mut array = ArrayScanner::default();
+            let fed = for_each_chunk(&mut file, |chunk| array.feed(chunk));
+            match fed.and_then(|()| array.finish()) {
+                Err(ScanError::Shape(reason)) => match recover(&mut file)? {
+                    Some(rows) => {
+                        tracing::warn!(
+                            "the array's brackets do not match ({reason}); its {} rows were found by their first key \
+                             instead",
+                            rows.len()
+                        );
+                        Ok(rows)
+                    }
+                    None => Err(ScanError::Shape(reason)),
+                },
+                done => done,
+            }
         }
     }
-    match layout {
-        Layout::Array => array.finish(),
-        Layout::Lines => Ok(lines.finish()),
+}
+
+pub(super) fn for_each_chunk(
+    file: &mut impl Read,
+    mut each: impl FnMut(&[u8]) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(num_bytes) => each(&chunk[..num_bytes])?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -268,7 +295,7 @@ impl LineScanner {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Cursor, Read, Seek, SeekFrom};
 
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -277,7 +304,7 @@ mod tests {
     use super::{Layout, ScanError, scan};
 
     fn rows(text: &[u8], layout: Layout) -> Vec<Vec<u8>> {
-        let rows = scan(text, layout).unwrap();
+        let rows = scan(Cursor::new(text), layout).unwrap();
         rows.iter().map(|row| text[row.offset as usize..][..row.len as usize].to_vec()).collect()
     }
 
@@ -287,6 +314,12 @@ mod tests {
 
     /// Reads a few bytes at a time, so that every state is met at the border of two chunks.
     struct Dribble<'a>(&'a [u8], usize);
+
+    impl Seek for Dribble<'_> {
+        fn seek(&mut self, _: SeekFrom) -> std::io::Result<u64> {
+            unreachable!("only a broken file is read twice")
+        }
+    }
 
     impl Read for Dribble<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -311,16 +344,15 @@ mod tests {
     #[test]
     fn a_broken_row_stays_in_its_brackets() {
         assert_eq!(
-            texts("[{\"a\": }, {b]]}, {\"c\": 1}]", Layout::Array).len(),
-            2,
-            "closing brackets of any kind count, so the second row swallows none of the first"
+            texts("[{\"a\": }, {b: [}}, {\"c\": 1}}, 5]", Layout::Array),
+            ["{\"a\": }", "{b: [}}", "{\"c\": 1}}", "5"]
         );
         assert_eq!(rows(b"[{\"a\": \"\xff\"}, {\"b\": 1}]", Layout::Array).len(), 2);
     }
 
     #[test]
     fn what_is_no_array_is_refused() {
-        let reason = |text: &str| match scan(text.as_bytes(), Layout::Array) {
+        let reason = |text: &str| match scan(Cursor::new(text.as_bytes()), Layout::Array) {
             Err(ScanError::Shape(reason)) => reason,
             other => panic!("{other:?}"),
         };

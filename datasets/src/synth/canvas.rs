@@ -29,18 +29,32 @@ pub(super) struct Paint {
 
 impl Paint {
     pub(super) fn flat(color: Rgb, alpha: f32) -> Self {
-        Self { color, gloss: 0.0, alpha, owner: None }
+        Self {
+            color,
+            gloss: 0.0,
+            alpha,
+            owner: None,
+        }
     }
 }
 
 /// Mixes `a` towards `b`.
 pub(super) fn mix(a: Rgb, b: Rgb, t: f32) -> Rgb {
-    [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t]
+    [
+        a[0] + (b[0] - a[0]) * t,
+        a[1] + (b[1] - a[1]) * t,
+        a[2] + (b[2] - a[2]) * t,
+    ]
 }
 
 impl Canvas {
     pub(super) fn new(width: usize, height: usize) -> Self {
-        Self { width, height, pixels: vec![[0.0; 3]; width * height], owners: vec![0; width * height] }
+        Self {
+            width,
+            height,
+            pixels: vec![[0.0; 3]; width * height],
+            owners: vec![0; width * height],
+        }
     }
 
     /// Integer pixel ranges that cover a float box, clipped to the frame.
@@ -54,7 +68,12 @@ impl Canvas {
     /// A round-ended bar from `a` to `b` whose half width goes from `ra` to `rb`, lit like a cylinder.
     pub(super) fn capsule(&mut self, a: [f32; 2], ra: f32, b: [f32; 2], rb: f32, paint: Paint) {
         let r = ra.max(rb) + 1.0;
-        let (xs, ys) = self.clip(a[0].min(b[0]) - r, a[1].min(b[1]) - r, a[0].max(b[0]) + r, a[1].max(b[1]) + r);
+        let (xs, ys) = self.clip(
+            a[0].min(b[0]) - r,
+            a[1].min(b[1]) - r,
+            a[0].max(b[0]) + r,
+            a[1].max(b[1]) + r,
+        );
         let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
         let inv_len2 = 1.0 / (dx * dx + dy * dy).max(1e-6);
         let inv_len = inv_len2.sqrt();
@@ -93,7 +112,12 @@ impl Canvas {
     /// Shaded like a dome by `gloss`.
     pub(super) fn blob(&mut self, center: [f32; 2], rx: f32, ry: f32, angle: f32, soft: f32, paint: Paint) {
         let reach = rx.max(ry) + 1.0;
-        let (xs, ys) = self.clip(center[0] - reach, center[1] - reach, center[0] + reach, center[1] + reach);
+        let (xs, ys) = self.clip(
+            center[0] - reach,
+            center[1] - reach,
+            center[0] + reach,
+            center[1] + reach,
+        );
         let (sin, cos) = angle.sin_cos();
         let fade = soft.max(1.5 / rx.min(ry).max(1.0));
         for y in ys {
@@ -146,7 +170,12 @@ impl Canvas {
 
     /// The frame as packed 8-bit RGB.
     pub(super) fn to_rgb8(&self) -> Vec<u8> {
-        self.pixels.iter().flat_map(|p| p.map(|v| (v + 0.5).clamp(0.0, 255.0) as u8)).collect()
+        let mut bytes = Vec::with_capacity(self.pixels.len() * 3);
+        for p in &self.pixels {
+            // Float to integer casts saturate.
+            bytes.extend_from_slice(&[(p[0] + 0.5) as u8, (p[1] + 0.5) as u8, (p[2] + 0.5) as u8]);
+        }
+        bytes
     }
 }
 
@@ -155,7 +184,12 @@ mod tests {
     use super::{Canvas, Paint};
 
     fn owned(owner: u8) -> Paint {
-        Paint { color: [200.0; 3], gloss: 0.0, alpha: 1.0, owner: Some(owner) }
+        Paint {
+            color: [200.0; 3],
+            gloss: 0.0,
+            alpha: 1.0,
+            owner: Some(owner),
+        }
     }
 
     #[test]

@@ -36,14 +36,20 @@ impl NoiseMap {
         for value in &mut values {
             *value /= total;
         }
-        Self { width, height, values }
+        Self {
+            width,
+            height,
+            values,
+        }
     }
 
-    /// The value at a fractional place, repeated beyond the borders.
-    pub(super) fn sample_wrapped(&self, x: f32, y: f32) -> f32 {
-        let xi = (x.floor() as i64).rem_euclid(self.width as i64) as usize;
-        let yi = (y.floor() as i64).rem_euclid(self.height as i64) as usize;
-        self.values[yi * self.width + xi]
+    /// The value at a place, mirrored at the borders so that there are no seams.
+    pub(super) fn sample_mirrored(&self, x: f32, y: f32) -> f32 {
+        let fold = |v: f32, side: usize| {
+            let i = (v as i32).rem_euclid(2 * side as i32) as usize;
+            i.min(2 * side - 1 - i)
+        };
+        self.values[fold(y, self.height) * self.width + fold(x, self.width)]
     }
 }
 

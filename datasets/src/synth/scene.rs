@@ -6,7 +6,7 @@ use super::{
     scenery::{self, MARGIN},
     script::{Clip, Event, Path},
     source::{Effect, Scene, SourceSpec, Tool},
-    tools::{Pose, draw_hand, draw_tool},
+    tools::{Pose, draw_ghost, draw_hand, draw_tool},
 };
 
 const BLOOD: Rgb = [158.0, 4.0, 12.0];
@@ -14,7 +14,12 @@ const THREAD: Rgb = [30.0, 40.0, 190.0];
 const SMOKE: Rgb = [222.0, 226.0, 232.0];
 
 /// Tints of the phases, by index: what tells them apart at any size.
-const TINTS: [Rgb; 4] = [[1.12, 0.98, 0.94], [1.05, 0.95, 0.34], [0.70, 0.36, 0.42], [0.55, 0.85, 1.18]];
+const TINTS: [Rgb; 4] = [
+    [1.12, 0.98, 0.94],
+    [1.05, 0.95, 0.34],
+    [0.70, 0.36, 0.42],
+    [0.55, 0.85, 1.18],
+];
 
 /// What all frames of a video share.
 pub(super) struct Look {
@@ -50,7 +55,13 @@ impl Look {
             scenery::draw_stitches(&mut canvas, skill, self.seed, world, size[1]);
         }
         for event in &clip.events {
-            draw_trace(&mut canvas, event, event.progress(k), world(event.path.anchor), size[1]);
+            draw_trace(
+                &mut canvas,
+                event,
+                event.progress(k),
+                world(event.path.anchor),
+                size[1],
+            );
         }
         if let Some(from) = clip.bleeding_from
             && k > from as f32 - 0.5
@@ -77,8 +88,15 @@ impl Look {
         for y in 0..canvas.height {
             let upper = &self.texture.pixels[(y + iy) * stride + ix..][..canvas.width + 1];
             let lower = &self.texture.pixels[(y + iy + 1) * stride + ix..][..canvas.width + 1];
-            for (x, pixel) in canvas.pixels[y * canvas.width..][..canvas.width].iter_mut().enumerate() {
-                let color = mix(mix(upper[x], upper[x + 1], fx), mix(lower[x], lower[x + 1], fx), fy);
+            for (x, pixel) in canvas.pixels[y * canvas.width..][..canvas.width]
+                .iter_mut()
+                .enumerate()
+            {
+                let color = mix(
+                    mix(upper[x], upper[x + 1], fx),
+                    mix(lower[x], lower[x + 1], fx),
+                    fy,
+                );
                 *pixel = [color[0] * tint[0], color[1] * tint[1], color[2] * tint[2]];
             }
         }
@@ -90,10 +108,29 @@ impl Look {
         for i in 0..7 {
             let random = |j| lattice(i, j, self.seed ^ 0xB100D) - 0.5;
             let reach = if i == 0 { 0.0 } else { radius * 0.9 };
-            let center = [site[0] + reach * 2.0 * random(0), site[1] + reach * 1.6 * random(1)];
-            let share = if i == 0 { 0.8 } else { 0.35 + 0.3 * (random(2) + 0.5) };
-            let paint = Paint { color: BLOOD, gloss: 0.35, alpha: 0.92, owner: None };
-            canvas.blob(center, radius * share, radius * share * 0.8, 3.0 * random(3), 0.12, paint);
+            let center = [
+                site[0] + reach * 2.0 * random(0),
+                site[1] + reach * 1.6 * random(1),
+            ];
+            let share = if i == 0 {
+                0.8
+            } else {
+                0.35 + 0.3 * (random(2) + 0.5)
+            };
+            let paint = Paint {
+                color: BLOOD,
+                gloss: 0.35,
+                alpha: 0.92,
+                owner: None,
+            };
+            canvas.blob(
+                center,
+                radius * share,
+                radius * share * 0.8,
+                3.0 * random(3),
+                0.12,
+                paint,
+            );
         }
     }
 
@@ -101,7 +138,9 @@ impl Look {
         let width = canvas.width;
         for (i, pixel) in canvas.pixels.iter_mut().enumerate() {
             let (x, y) = ((i % width) as f32, (i / width) as f32);
-            let puff = self.smoke.sample_wrapped(x * 0.6 + time * 5.0, y * 0.6 + time * 9.0);
+            let puff = self
+                .smoke
+                .sample_mirrored(x * 0.6 + time * 5.0, y * 0.6 + time * 9.0);
             let alpha = density * (0.35 + 1.1 * smooth((puff - 0.25) * 2.0));
             *pixel = mix(*pixel, SMOKE, alpha.min(0.85));
         }
@@ -114,14 +153,15 @@ impl Look {
         for (y, row) in canvas.pixels.chunks_exact_mut(spec.width).enumerate() {
             for (x, pixel) in row.iter_mut().enumerate() {
                 let grain = lattice(x as u32, y as u32, grain_seed) * 6.0 - 3.0;
-                let mut open = 1.0;
-                if spec.scene == Scene::Endoscopic {
-                    let (dx, dy) = (x as f32 + 0.5 - width / 2.0, y as f32 + 0.5 - height / 2.0);
-                    open = (radius - (dx * dx + dy * dy).sqrt()).clamp(0.0, 1.0);
-                    // Nothing can be seen beyond the scope's edge.
-                    if open < 0.5 {
-                        canvas.owners[y * spec.width + x] = 0;
-                    }
+                if spec.scene != Scene::Endoscopic {
+                    *pixel = [pixel[0] + grain, pixel[1] + grain, pixel[2] + grain];
+                    continue;
+                }
+                let (dx, dy) = (x as f32 + 0.5 - width / 2.0, y as f32 + 0.5 - height / 2.0);
+                let open = (radius - (dx * dx + dy * dy).sqrt()).clamp(0.0, 1.0);
+                // Nothing can be seen beyond the scope's edge.
+                if open < 0.5 {
+                    canvas.owners[y * spec.width + x] = 0;
                 }
                 *pixel = pixel.map(|v| (v + grain) * open + 6.0 * (1.0 - open));
             }
@@ -130,8 +170,15 @@ impl Look {
 }
 
 fn camera_offset(spec: &SourceSpec, time: f32) -> [f32; 2] {
-    let reach = if spec.scene == Scene::Bench { 2.0 } else { MARGIN as f32 * 0.55 };
-    [reach * (time * 0.55).sin(), reach * 0.7 * (time * 0.41 + 1.0).sin()]
+    let reach = if spec.scene == Scene::Bench {
+        2.0
+    } else {
+        MARGIN as f32 * 0.55
+    };
+    [
+        reach * (time * 0.55).sin(),
+        reach * 0.7 * (time * 0.41 + 1.0).sin(),
+    ]
 }
 
 fn tint(spec: &SourceSpec, clip: &Clip, k: f32) -> Rgb {
@@ -148,7 +195,7 @@ fn smoke_density(event: &Event, k: f32) -> f32 {
     if event.action.effect != Effect::Smoke || !event.covers(k) {
         return 0.0;
     }
-    0.42 + 0.2 * event.progress(k)
+    0.36 + 0.18 * event.progress(k)
 }
 
 /// What an action leaves on the tissue.
@@ -160,13 +207,37 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
     let at = |dx: f32, dy: f32| [site[0] + dx * h, site[1] + dy * h];
     let line = |dx: f32| at(dx * progress, dx * progress * 0.35);
     match event.action.effect {
-        Effect::Smoke => canvas.blob(site, 7.0 * h, 5.0 * h * progress, 0.4, 0.5, Paint::flat([60.0, 35.0, 20.0], 0.8)),
+        Effect::Smoke => canvas.blob(
+            site,
+            7.0 * h,
+            5.0 * h * progress,
+            0.4,
+            0.5,
+            Paint::flat([60.0, 35.0, 20.0], 0.8),
+        ),
         Effect::Slit => {
-            canvas.capsule(line(-14.0), 2.6 * h, line(14.0), 2.6 * h, Paint::flat([235.0, 170.0, 150.0], 0.9));
-            canvas.capsule(line(-13.0), 1.5 * h, line(13.0), 1.5 * h, Paint::flat([40.0, 6.0, 12.0], 1.0));
+            canvas.capsule(
+                line(-14.0),
+                2.6 * h,
+                line(14.0),
+                2.6 * h,
+                Paint::flat([235.0, 170.0, 150.0], 0.9),
+            );
+            canvas.capsule(
+                line(-13.0),
+                1.5 * h,
+                line(13.0),
+                1.5 * h,
+                Paint::flat([40.0, 6.0, 12.0], 1.0),
+            );
         }
         Effect::Clips => {
-            let paint = Paint { color: [255.0, 215.0, 90.0], gloss: 0.7, alpha: 1.0, owner: None };
+            let paint = Paint {
+                color: [255.0, 215.0, 90.0],
+                gloss: 0.7,
+                alpha: 1.0,
+                owner: None,
+            };
             let shown = (3.0 * progress).ceil() as usize;
             for i in 0..shown {
                 let x = -7.0 + 7.0 * i as f32;
@@ -174,14 +245,32 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
             }
         }
         Effect::Incision => {
-            canvas.capsule(line(-18.0), 2.4 * h, line(18.0), 2.4 * h, Paint::flat([250.0, 215.0, 150.0], 0.9));
-            canvas.capsule(line(-18.0), 1.3 * h, line(18.0), 1.3 * h, Paint::flat([215.0, 10.0, 20.0], 1.0));
+            canvas.capsule(
+                line(-18.0),
+                2.4 * h,
+                line(18.0),
+                2.4 * h,
+                Paint::flat([250.0, 215.0, 150.0], 0.9),
+            );
+            canvas.capsule(
+                line(-18.0),
+                1.3 * h,
+                line(18.0),
+                1.3 * h,
+                Paint::flat([215.0, 10.0, 20.0], 1.0),
+            );
         }
         Effect::Stitches => {
             let shown = (4.0 * progress).ceil() as usize;
             for i in 0..shown {
                 let x = -12.0 + 8.0 * i as f32;
-                canvas.capsule(at(x - 2.0, -5.0), 1.3 * h, at(x + 2.0, 5.0), 1.3 * h, Paint::flat(THREAD, 1.0));
+                canvas.capsule(
+                    at(x - 2.0, -5.0),
+                    1.3 * h,
+                    at(x + 2.0, 5.0),
+                    1.3 * h,
+                    Paint::flat(THREAD, 1.0),
+                );
             }
         }
     }
@@ -190,10 +279,16 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
 fn pose(spec: &SourceSpec, path: &Path, k: f32, away: f32) -> Pose {
     let (width, height) = (spec.width as f32, spec.height as f32);
     let [tip_x, tip_y] = path.tip(k);
-    let (tip, from) = ([tip_x * width, tip_y * height], [path.entry[0] * width, path.entry[1] * height]);
+    let (tip, from) = (
+        [tip_x * width, tip_y * height],
+        [path.entry[0] * width, path.entry[1] * height],
+    );
     Pose {
         // A tool that comes or goes slides along its own line.
-        tip: [tip[0] + (from[0] - tip[0]) * away, tip[1] + (from[1] - tip[1]) * away],
+        tip: [
+            tip[0] + (from[0] - tip[0]) * away,
+            tip[1] + (from[1] - tip[1]) * away,
+        ],
         from,
         size: spec.tool_size * height,
         length: spec.tool_length.map(|share| share * height),
@@ -204,13 +299,19 @@ fn draw_moving_tool(canvas: &mut Canvas, spec: &SourceSpec, tool: Tool, path: &P
     // Shaking hands blur: two ghosts at neighbouring moments under the tool itself.
     if path.tremor > 0.0 {
         for shift in [0.25, 0.5] {
-            draw_tool(canvas, tool, pose(spec, path, k + shift, away), spec.contrast, 0.35, None);
+            draw_ghost(canvas, tool, pose(spec, path, k + shift, away), spec.contrast);
         }
     }
     let pose = pose(spec, path, k, away);
-    draw_tool(canvas, tool, pose, spec.contrast, 1.0, Some(tool.owner()));
+    draw_tool(canvas, tool, pose, spec.contrast);
     if spec.scene == Scene::Open {
-        draw_hand(canvas, pose.end(), pose.from, 0.062 * spec.height as f32, tool == spec.steady);
+        draw_hand(
+            canvas,
+            pose.end(),
+            pose.from,
+            0.062 * spec.height as f32,
+            tool == spec.steady,
+        );
     }
 }
 
@@ -219,7 +320,14 @@ fn draw_tools(canvas: &mut Canvas, spec: &SourceSpec, clip: &Clip, k: f32) {
     draw_moving_tool(canvas, spec, spec.steady, &clip.steady, k, 0.0);
     for event in clip.events.iter().filter(|event| event.covers(k)) {
         let edge = (event.first as f32 - k).max(k - event.last as f32).max(0.0);
-        draw_moving_tool(canvas, spec, event.action.tool, &event.path, k, smooth(edge * 1.6));
+        draw_moving_tool(
+            canvas,
+            spec,
+            event.action.tool,
+            &event.path,
+            k,
+            smooth(edge * 1.6),
+        );
         let tip = pose(spec, &event.path, k, 0.0).tip;
         match event.action.effect {
             Effect::Smoke => {

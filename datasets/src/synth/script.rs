@@ -3,6 +3,8 @@
 //! Times are sampled-frame numbers `k` of the clip; frame `k` is at `k / fps` seconds. An event shows on the frames
 //! `first..=last`, so its span is `first / fps` to `last / fps`.
 
+use std::f32::consts::TAU;
+
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -96,7 +98,9 @@ impl Path {
     pub(super) fn tip(&self, k: f32) -> [f32; 2] {
         std::array::from_fn(|axis| {
             let shake = lattice((k * 4.0) as u32, axis as u32, self.seed) * 2.0 - 1.0;
-            self.anchor[axis] + self.sway[axis] * (self.rate[axis] * k + self.shift[axis]).sin() + self.tremor * shake
+            self.anchor[axis]
+                + self.sway[axis] * (self.rate[axis] * k + self.shift[axis]).sin()
+                + self.tremor * shake
         })
     }
 }
@@ -132,22 +136,32 @@ pub(super) fn video_script(
             clip
         })
         .collect();
-    Video { id: format!("{}_{index:04}", spec.prefix), look_seed, clips }
+    Video {
+        id: format!("{}_{index:04}", spec.prefix),
+        look_seed,
+        clips,
+    }
 }
 
 fn clip_script(spec: &SourceSpec, ordinal: usize, offset: usize, rng: &mut ChaCha8Rng) -> Clip {
     let num_frames = spec.clip_frames[rng.random_range(0..spec.clip_frames.len())];
     // Phases take turns, so that small sets are balanced too.
-    let phase = if spec.phases.is_empty() { 0 } else { ordinal % spec.num_shown_phases() };
+    let phase = if spec.phases.is_empty() {
+        0
+    } else {
+        ordinal % spec.num_shown_phases()
+    };
     let switch = (phase > 0 && rng.random_bool(0.25)).then(|| num_frames / 4 * 2);
     let skill = (spec.scene == Scene::Bench).then(|| skill_script(ordinal, rng));
     let tremor = skill.map_or(0.0, |s| 0.022 * f32::from(5 - s.needle_handling));
     let events = event_script(spec, phase, num_frames, tremor, rng);
-    let wound = events.iter().find(|event| matches!(event.action.effect, Effect::Slit | Effect::Incision));
+    let wound = events
+        .iter()
+        .find(|event| matches!(event.action.effect, Effect::Slit | Effect::Incision));
     let bleeding = wound
         .filter(|_| spec.bleeds && rng.random_bool(0.6))
         .map(|event| (event.last + 1, event.path.anchor))
-        .filter(|&(from, _)| from + spec.event_unit <= num_frames);
+        .filter(|&(from, _)| from + 2 <= num_frames);
     Clip {
         offset,
         num_frames,
@@ -166,8 +180,16 @@ fn clip_script(spec: &SourceSpec, ordinal: usize, offset: usize, rng: &mut ChaCh
 fn anatomy_script(ordinal: usize, rng: &mut ChaCha8Rng) -> Anatomy {
     let two_structures = (ordinal % 3) as u8;
     let cystic_plate = rng.random_range(0..=2);
-    let hepatocystic_triangle = if rng.random_bool(0.4) { two_structures } else { rng.random_range(0..=2) };
-    Anatomy { two_structures, cystic_plate, hepatocystic_triangle }
+    let hepatocystic_triangle = if rng.random_bool(0.4) {
+        two_structures
+    } else {
+        rng.random_range(0..=2)
+    };
+    Anatomy {
+        two_structures,
+        cystic_plate,
+        hepatocystic_triangle,
+    }
 }
 
 fn skill_script(ordinal: usize, rng: &mut ChaCha8Rng) -> Skill {
@@ -218,7 +240,12 @@ fn event_script(
         let repeat = rng.random_bool(0.15);
         let action = actions[(first_action + if repeat { 0 } else { i }) % actions.len()];
         let path = path_script(spec, false, tremor, rng);
-        events.push(Event { action, first: cursor * unit, last: (cursor + length) * unit - 1, path });
+        events.push(Event {
+            action,
+            first: cursor * unit,
+            last: (cursor + length) * unit - 1,
+            path,
+        });
         cursor += length + 1;
     }
     events
@@ -235,11 +262,13 @@ fn path_script(spec: &SourceSpec, steady: bool, tremor: f32, rng: &mut ChaCha8Rn
     };
     let anchor = center.map(|c| c + spec.spread * rng.random_range(-1.0f32..1.0));
     let entry = match (spec.scene, steady) {
-        (Scene::Endoscopic, true) => [rng.random_range(0.05..0.3), 1.15],
-        (Scene::Endoscopic, false) => [rng.random_range(0.7..0.95), 1.15],
+        (Scene::Endoscopic, true) => [rng.random_range(0.0..0.6), 1.15],
+        (Scene::Endoscopic, false) => [rng.random_range(0.4..1.0), 1.15],
         (Scene::Open, true) => [rng.random_range(-0.1..0.1), 1.2],
         (Scene::Open, false) => [rng.random_range(0.9..1.1), 1.2],
         (Scene::Anatomy, _) => [1.15, rng.random_range(0.1..0.9)],
+        (Scene::Laparoscopic, true) => [-0.15, rng.random_range(0.4..1.0)],
+        (Scene::Laparoscopic, false) => [1.15, rng.random_range(0.4..1.0)],
         (_, true) => [-0.15, rng.random_range(0.1..1.0)],
         (_, false) => [1.15, rng.random_range(0.1..1.0)],
     };
@@ -247,8 +276,11 @@ fn path_script(spec: &SourceSpec, steady: bool, tremor: f32, rng: &mut ChaCha8Rn
     Path {
         anchor,
         sway: [reach, reach],
-        rate: [spec.speed * rng.random_range(0.8..1.2), spec.speed * rng.random_range(0.8..1.2)],
-        shift: [rng.random_range(0.0..6.28), rng.random_range(0.0..6.28)],
+        rate: [
+            spec.speed * rng.random_range(0.8..1.2),
+            spec.speed * rng.random_range(0.8..1.2),
+        ],
+        shift: [rng.random_range(0.0..TAU), rng.random_range(0.0..TAU)],
         tremor,
         entry,
         seed: rng.random(),
@@ -266,7 +298,11 @@ mod tests {
                 for clip in video_script(spec, 9, index, index * 2, 2).clips {
                     let mut free_from = 0;
                     for event in &clip.events {
-                        assert!(event.first >= free_from && event.first < event.last, "{} {index}", spec.name);
+                        assert!(
+                            event.first >= free_from && event.first < event.last,
+                            "{} {index}",
+                            spec.name
+                        );
                         assert!(event.last < clip.num_frames);
                         assert_eq!(event.first % spec.event_unit, 0);
                         assert_eq!((event.last + 1) % spec.event_unit, 0);

@@ -26,8 +26,15 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Grasper, Self::Hook, Self::Scissors, Self::Clipper, Self::NeedleDriver, Self::Forceps, Self::Knife];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Grasper,
+        Self::Hook,
+        Self::Scissors,
+        Self::Clipper,
+        Self::NeedleDriver,
+        Self::Forceps,
+        Self::Knife,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -72,16 +79,36 @@ pub(super) struct Action {
     pub(super) effect: Effect,
 }
 
-pub(super) static COAGULATE: Action =
-    Action { name: "coagulating", verb: "coagulates", tool: Tool::Hook, effect: Effect::Smoke };
-pub(super) static CUT: Action =
-    Action { name: "cutting", verb: "cuts", tool: Tool::Scissors, effect: Effect::Slit };
-pub(super) static CLIP: Action =
-    Action { name: "clipping", verb: "clips", tool: Tool::Clipper, effect: Effect::Clips };
-pub(super) static INCISE: Action =
-    Action { name: "incising", verb: "incises", tool: Tool::Knife, effect: Effect::Incision };
-pub(super) static SUTURE: Action =
-    Action { name: "suturing", verb: "sutures", tool: Tool::NeedleDriver, effect: Effect::Stitches };
+pub(super) static COAGULATE: Action = Action {
+    name: "coagulating",
+    verb: "coagulates",
+    tool: Tool::Hook,
+    effect: Effect::Smoke,
+};
+pub(super) static CUT: Action = Action {
+    name: "cutting",
+    verb: "cut",
+    tool: Tool::Scissors,
+    effect: Effect::Slit,
+};
+pub(super) static CLIP: Action = Action {
+    name: "clipping",
+    verb: "clips",
+    tool: Tool::Clipper,
+    effect: Effect::Clips,
+};
+pub(super) static INCISE: Action = Action {
+    name: "incising",
+    verb: "incises",
+    tool: Tool::Knife,
+    effect: Effect::Incision,
+};
+pub(super) static SUTURE: Action = Action {
+    name: "suturing",
+    verb: "sutures",
+    tool: Tool::NeedleDriver,
+    effect: Effect::Stitches,
+};
 
 /// The label for blood in the field, asked for like an action.
 pub(super) const BLEEDING: &str = "bleeding";
@@ -169,7 +196,11 @@ pub(super) struct SourceSpec {
 impl SourceSpec {
     /// The closed list of labels that TAG asks about.
     pub(super) fn action_names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.actions.iter().flat_map(|set| set.iter().map(|action| action.name)).collect();
+        let mut names: Vec<_> = self
+            .actions
+            .iter()
+            .flat_map(|set| set.iter().map(|action| action.name))
+            .collect();
         names.sort_unstable();
         names.dedup();
         if self.bleeds {
@@ -197,8 +228,19 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         clip_frames: &[8, 10, 12],
         procedure: "gallbladder removal",
         target: "gallbladder",
-        phases: &["preparation", "dissection", "clipping-and-cutting", "coagulation", "extraction"],
-        actions: &[&[&COAGULATE, &CUT], &[&COAGULATE, &CUT], &[&CLIP, &CUT], &[&COAGULATE, &CLIP]],
+        phases: &[
+            "preparation",
+            "dissection",
+            "clipping-and-cutting",
+            "coagulation",
+            "extraction",
+        ],
+        actions: &[
+            &[&COAGULATE, &CUT],
+            &[&COAGULATE, &CUT],
+            &[&CLIP, &CUT],
+            &[&COAGULATE, &CLIP],
+        ],
         bleeds: true,
         steady: Tool::Grasper,
         tool_size: 0.060,
@@ -206,7 +248,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         contrast: 1.0,
         speed: 0.35,
         sway: 0.05,
-        spread: 0.15,
+        spread: 0.19,
         event_unit: 2,
         convention: Convention::InputFrames,
         id_style: IdStyle::Dollar,
@@ -222,7 +264,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         width: 192,
         height: 144,
         fps: 1.0,
-        native_stride: 4,
+        native_stride: 2,
         clip_frames: &[8, 10],
         procedure: "gallbladder removal",
         target: "gallbladder",
@@ -235,7 +277,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         contrast: 1.0,
         speed: 0.5,
         sway: 0.06,
-        spread: 0.2,
+        spread: 0.26,
         event_unit: 2,
         convention: Convention::PlainFrames,
         id_style: IdStyle::Ampersand,
@@ -256,7 +298,12 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         procedure: "submucosal dissection",
         target: "mucosa",
         phases: &["marking", "incision", "dissection", "closure", "retrieval"],
-        actions: &[&[&COAGULATE, &INCISE], &[&INCISE, &CLIP], &[&INCISE, &COAGULATE], &[&CLIP, &COAGULATE]],
+        actions: &[
+            &[&COAGULATE, &INCISE],
+            &[&INCISE, &CLIP],
+            &[&INCISE, &COAGULATE],
+            &[&CLIP, &COAGULATE],
+        ],
         bleeds: true,
         steady: Tool::Forceps,
         tool_size: 0.040,
@@ -264,7 +311,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         contrast: 0.9,
         speed: 0.8,
         sway: 0.08,
-        spread: 0.2,
+        spread: 0.26,
         event_unit: 2,
         convention: Convention::InputFrames,
         id_style: IdStyle::Dollar,
@@ -293,7 +340,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         contrast: 0.9,
         speed: 0.6,
         sway: 0.06,
-        spread: 0.25,
+        spread: 0.30,
         event_unit: 2,
         convention: Convention::InputFrames,
         id_style: IdStyle::Ampersand,
@@ -309,20 +356,25 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         width: 320,
         height: 180,
         fps: 0.5,
-        native_stride: 4,
+        native_stride: 3,
         clip_frames: &[8, 10],
         procedure: "open wound care",
         target: "wound",
         phases: &["incision", "dissection", "hemostasis", "closure", "dressing"],
-        actions: &[&[&INCISE, &CUT], &[&CUT, &INCISE], &[&COAGULATE, &CUT], &[&SUTURE, &CUT]],
+        actions: &[
+            &[&INCISE, &CUT],
+            &[&CUT, &INCISE],
+            &[&COAGULATE, &CUT],
+            &[&SUTURE, &CUT],
+        ],
         bleeds: true,
         steady: Tool::Forceps,
         tool_size: 0.020,
-        tool_length: Some(0.24),
+        tool_length: Some(0.21),
         contrast: 0.55,
         speed: 2.3,
-        sway: 0.13,
-        spread: 0.3,
+        sway: 0.14,
+        spread: 0.34,
         event_unit: 1,
         convention: Convention::InputTimes,
         id_style: IdStyle::Ampersand,
@@ -340,17 +392,43 @@ mod tests {
     #[test]
     fn sources_are_complete_and_distinct() {
         for (i, spec) in SOURCES.iter().enumerate() {
-            assert!(SOURCES[..i].iter().all(|s| s.name != spec.name && s.prefix != spec.prefix));
-            assert_eq!(spec.actions.len(), spec.num_shown_phases().max(1), "{}", spec.name);
-            assert!(spec.clip_frames.iter().all(|n| n % 2 == 0 && n % spec.event_unit == 0), "{}", spec.name);
-            assert!(spec.width % 2 == 0 && spec.height % 2 == 0, "video encoders want even sides");
+            assert!(
+                SOURCES[..i]
+                    .iter()
+                    .all(|s| s.name != spec.name && s.prefix != spec.prefix)
+            );
+            assert_eq!(
+                spec.actions.len(),
+                spec.num_shown_phases().max(1),
+                "{}",
+                spec.name
+            );
+            assert!(
+                spec.clip_frames
+                    .iter()
+                    .all(|n| n % 2 == 0 && n % spec.event_unit == 0),
+                "{}",
+                spec.name
+            );
+            assert!(
+                spec.width % 2 == 0 && spec.height % 2 == 0,
+                "video encoders want even sides"
+            );
             for action in spec.actions.iter().flat_map(|set| set.iter()) {
-                assert_ne!(action.tool, spec.steady, "{}: a tool must name one object", spec.name);
+                assert_ne!(
+                    action.tool, spec.steady,
+                    "{}: a tool must name one object",
+                    spec.name
+                );
             }
         }
         for tool in Tool::ALL {
             let used = SOURCES.iter().any(|s| {
-                s.steady == tool || s.actions.iter().flat_map(|set| set.iter()).any(|action| action.tool == tool)
+                s.steady == tool
+                    || s.actions
+                        .iter()
+                        .flat_map(|set| set.iter())
+                        .any(|action| action.tool == tool)
             });
             assert!(used, "{}", tool.name());
         }

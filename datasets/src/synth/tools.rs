@@ -44,6 +44,19 @@ impl Pose {
         ([dx / distance, dy / distance], distance)
     }
 
+    fn pen(self, canvas: &mut Canvas, alpha: f32) -> Pen<'_> {
+        let (u, _) = self.axes();
+        Pen {
+            canvas,
+            tip: self.tip,
+            u,
+            size: self.size,
+            alpha,
+            owner: None,
+            silhouette: None,
+        }
+    }
+
     /// The end of the shaft.
     pub(super) fn end(&self) -> [f32; 2] {
         let (u, distance) = self.axes();
@@ -59,30 +72,91 @@ struct Pen<'a> {
     size: f32,
     alpha: f32,
     owner: Option<Owner>,
+    /// Draws everything in this colour, without gloss.
+    silhouette: Option<Rgb>,
 }
 
 impl Pen<'_> {
     /// `along` and `across` in half shaft widths.
     fn at(&self, along: f32, across: f32) -> [f32; 2] {
         let (a, b) = (along * self.size, across * self.size);
-        [self.tip[0] + self.u[0] * a - self.u[1] * b, self.tip[1] + self.u[1] * a + self.u[0] * b]
+        [
+            self.tip[0] + self.u[0] * a - self.u[1] * b,
+            self.tip[1] + self.u[1] * a + self.u[0] * b,
+        ]
     }
 
     fn bar(&mut self, a: [f32; 2], ra: f32, b: [f32; 2], rb: f32, color: Rgb) {
         let (from, to) = (self.at(a[0], a[1]), self.at(b[0], b[1]));
-        let paint = Paint { color, gloss: 0.8, alpha: self.alpha, owner: self.owner };
-        self.canvas.capsule(from, (ra * self.size).max(0.7), to, (rb * self.size).max(0.7), paint);
+        let paint = match self.silhouette {
+            Some(color) => Paint {
+                color,
+                gloss: 0.0,
+                alpha: self.alpha,
+                owner: None,
+            },
+            None => Paint {
+                color,
+                gloss: 0.8,
+                alpha: self.alpha,
+                owner: self.owner,
+            },
+        };
+        self.canvas.capsule(
+            from,
+            (ra * self.size).max(0.7),
+            to,
+            (rb * self.size).max(0.7),
+            paint,
+        );
     }
 }
 
-/// Draws an instrument; `contrast` fades its colour, `alpha` its whole body (below 0.5 it owns no pixel).
-pub(super) fn draw_tool(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f32, alpha: f32, owner: Option<Owner>) {
-    let (u, distance) = pose.axes();
+/// Draws an instrument with its shadow; `contrast` fades its colour.
+pub(super) fn draw_tool(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f32) {
+    let shift = [0.5 * pose.size, 0.8 * pose.size];
+    let below = Pose {
+        tip: add(pose.tip, shift),
+        from: add(pose.from, shift),
+        ..pose
+    };
+    let pen = below.pen(canvas, 0.3);
+    draw_parts(
+        Pen {
+            silhouette: Some([20.0, 4.0, 8.0]),
+            ..pen
+        },
+        tool,
+        below,
+        contrast,
+    );
+    let pen = pose.pen(canvas, 1.0);
+    draw_parts(
+        Pen {
+            owner: Some(tool.owner()),
+            ..pen
+        },
+        tool,
+        pose,
+        contrast,
+    );
+}
+
+/// Draws the blur of a shaking instrument, which owns no pixel.
+pub(super) fn draw_ghost(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f32) {
+    draw_parts(pose.pen(canvas, 0.35), tool, pose, contrast);
+}
+
+fn add(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+    [a[0] + b[0], a[1] + b[1]]
+}
+
+fn draw_parts(mut pen: Pen<'_>, tool: Tool, pose: Pose, contrast: f32) {
+    let (_, distance) = pose.axes();
     let end = pose.length.unwrap_or(distance) / pose.size;
     let color = mix(STEEL, tool_color(tool), contrast);
     let light = mix(color, SILVER, 0.35);
     let dark = mix(color, [30.0, 30.0, 40.0], 0.3);
-    let mut pen = Pen { canvas, tip: pose.tip, u, size: pose.size, alpha, owner };
     match tool {
         Tool::Grasper => {
             pen.bar([3.2, 0.0], 1.0, [end, 0.0], 1.0, color);
@@ -117,7 +191,13 @@ pub(super) fn draw_tool(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f
                     pen.at(0.4 - 1.9 * angle.cos() + 1.6, 2.1 * angle.sin() - 0.6)
                 })
                 .collect();
-            let needle = Paint { color: SILVER, gloss: 0.0, alpha, owner };
+            let color = pen.silhouette.unwrap_or(SILVER);
+            let needle = Paint {
+                color,
+                gloss: 0.0,
+                alpha: pen.alpha,
+                owner: pen.owner,
+            };
             pen.canvas.polyline(&arc, (0.22 * pose.size).max(0.8), needle);
         }
         Tool::Forceps => {
@@ -136,18 +216,44 @@ pub(super) fn draw_tool(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f
 
 /// Draws a gloved hand that holds a tool at `grip` and comes from `from`.
 pub(super) fn draw_hand(canvas: &mut Canvas, grip: [f32; 2], from: [f32; 2], size: f32, mirrored: bool) {
-    let pose = Pose { tip: grip, from, size, length: None };
-    let (u, distance) = pose.axes();
+    let pose = Pose {
+        tip: grip,
+        from,
+        size,
+        length: None,
+    };
+    let (_, distance) = pose.axes();
     let side = if mirrored { -1.0 } else { 1.0 };
-    let mut pen = Pen { canvas, tip: grip, u, size, alpha: 1.0, owner: Some(HAND) };
+    let mut pen = Pen {
+        owner: Some(HAND),
+        ..pose.pen(canvas, 1.0)
+    };
     let shade = mix(GLOVE, [150.0, 130.0, 110.0], 0.35);
     let sleeve: Rgb = [70.0, 140.0, 165.0];
-    pen.bar([4.6, 0.6 * side], 1.5, [distance / size + 2.0, 0.6 * side], 1.7, sleeve);
+    pen.bar(
+        [4.6, 0.6 * side],
+        1.5,
+        [distance / size + 2.0, 0.6 * side],
+        1.7,
+        sleeve,
+    );
     pen.bar([2.8, 0.5 * side], 1.55, [4.6, 0.6 * side], 1.3, GLOVE);
     for (i, reach) in [0.1, -0.3, 0.2, 0.9].into_iter().enumerate() {
         let across = side * (-0.2 + 0.62 * i as f32);
-        pen.bar([2.6, across + 0.1 * side], 0.46, [reach + 0.9, across], 0.40, if i % 2 == 0 { GLOVE } else { shade });
-        pen.bar([reach + 0.9, across], 0.40, [reach, across - 0.35 * side], 0.32, GLOVE);
+        pen.bar(
+            [2.6, across + 0.1 * side],
+            0.46,
+            [reach + 0.9, across],
+            0.40,
+            if i % 2 == 0 { GLOVE } else { shade },
+        );
+        pen.bar(
+            [reach + 0.9, across],
+            0.40,
+            [reach, across - 0.35 * side],
+            0.32,
+            GLOVE,
+        );
     }
     pen.bar([2.8, -0.8 * side], 0.55, [0.5, -0.45 * side], 0.38, GLOVE);
 }

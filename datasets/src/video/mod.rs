@@ -9,6 +9,8 @@ mod frames;
 mod image;
 mod probe;
 mod region;
+#[cfg(test)]
+mod tests;
 
 pub use decode::decode_frames;
 pub use frames::{ClipInfo, clip_info, load_frames};

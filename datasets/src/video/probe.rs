@@ -13,13 +13,13 @@ use crate::DatasetError;
 pub struct VideoInfo {
     /// Number of frames shown.
     pub num_frames: usize,
-    /// Mean rate in frames per second.
+    /// Mean rate in frames per second: as stated, or by the frames' own times where those differ.
     pub fps: f64,
     /// Width in pixels, as shown (after the rotation the file asks for).
     pub width: u32,
     /// Height in pixels, as shown.
     pub height: u32,
-    /// Length in seconds.
+    /// Length in seconds: `num_frames / fps`.
     pub duration_sec: f64,
 }
 
@@ -36,8 +36,8 @@ pub fn probe(path: &Path) -> Result<VideoInfo, DatasetError> {
         "-select_streams",
         "V:0",
         "-show_entries",
-        "packet=flags:stream=width,height,avg_frame_rate,r_frame_rate,nb_frames,duration:stream_tags=rotate,DURATION:\
-         stream_side_data=rotation:format=duration",
+        "packet=pts_time,dts_time,flags:stream=width,height,avg_frame_rate,r_frame_rate,nb_frames:stream_tags=rotate:stream_side_data=\
+         rotation",
         "-of",
         "compact",
     ]
@@ -56,20 +56,26 @@ pub fn probe(path: &Path) -> Result<VideoInfo, DatasetError> {
     read_report(&text, &told).map_err(media)
 }
 
-/// Reads ffprobe's report: one line a packet, then the stream and the format.
+/// Reads ffprobe's report: one line a packet, then the stream.
 fn read_report(text: &str, told: &str) -> Result<VideoInfo, String> {
     let (mut num_packets, mut num_frames) = (0, 0);
-    let (mut stream, mut format) = (None, None);
+    let (mut first_sec, mut last_sec) = (f64::INFINITY, f64::NEG_INFINITY);
+    let mut stream = None;
     for line in text.lines() {
         match line.split_once('|') {
             Some(("packet", fields)) => {
                 num_packets += 1;
                 // Packets that the file's edit list hides are decoded but not shown.
-                let flags = field(fields, "flags").unwrap_or_default();
-                num_frames += usize::from(!flags.contains('D'));
+                if !field(fields, "flags").unwrap_or_default().contains('D') {
+                    num_frames += 1;
+                    let time = |key| field(fields, key)?.parse::<f64>().ok().filter(|time| time.is_finite());
+                    if let Some(time_sec) = time("pts_time").or_else(|| time("dts_time")) {
+                        first_sec = first_sec.min(time_sec);
+                        last_sec = last_sec.max(time_sec);
+                    }
+                }
             }
             Some(("stream", fields)) => stream = Some(fields),
-            Some(("format", fields)) => format = Some(fields),
             _ => {}
         }
     }
@@ -94,20 +100,16 @@ fn read_report(text: &str, told: &str) -> Result<VideoInfo, String> {
         .is_some_and(|degrees| (degrees / 90.0).round() as i64 % 2 != 0);
     let (width, height) = if turned { (height, width) } else { (width, height) };
 
-    let seconds = field(stream, "duration")
-        .and_then(|value| value.parse::<f64>().ok())
-        .or_else(|| clock(field(stream, "tag:DURATION")?))
-        .or_else(|| field(format?, "duration")?.parse().ok())
-        .filter(|seconds| seconds.is_finite() && *seconds > 0.0);
-    let counted = seconds.map(|seconds| num_frames as f64 / seconds);
+    let counted = (last_sec > first_sec).then(|| (num_frames - 1) as f64 / (last_sec - first_sec));
     let stated = field(stream, "avg_frame_rate").and_then(rate).or_else(|| rate(field(stream, "r_frame_rate")?));
-    // The stated rate is exact (30000/1001) where the rate is constant; elsewhere it may be a guess from a few frames.
+    // The stated rate is exact (30000/1001) where the rate is constant; elsewhere it may be a guess from a few frames,
+    // or from the length of the coded stream, and the frames' own times tell better.
     let fps = match (stated, counted) {
-        (Some(stated), Some(counted)) if (stated / counted - 1.0).abs() > 0.05 => counted,
+        (Some(stated), Some(counted)) if (stated / counted - 1.0).abs() > 0.02 => counted,
         (Some(fps), _) | (None, Some(fps)) => fps,
-        (None, None) => return Err("the video states neither a frame rate nor a duration".into()),
+        (None, None) => return Err("the video states no frame rate and its frames have no times".into()),
     };
-    Ok(VideoInfo { num_frames, fps, width, height, duration_sec: seconds.unwrap_or(num_frames as f64 / fps) })
+    Ok(VideoInfo { num_frames, fps, width, height, duration_sec: num_frames as f64 / fps })
 }
 
 fn field<'a>(fields: &'a str, key: &str) -> Option<&'a str> {
@@ -121,43 +123,38 @@ fn rate(text: &str) -> Option<f64> {
     (rate.is_finite() && rate > 0.0).then_some(rate)
 }
 
-/// `00:01:02.500` (Matroska).
-fn clock(text: &str) -> Option<f64> {
-    text.split(':').try_fold(0.0, |seconds, part| Some(seconds * 60.0 + part.trim().parse::<f64>().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{VideoInfo, read_report};
 
-    const PACKETS: &str = "packet|flags=K__\npacket|flags=___\npacket|flags=_D_\npacket|flags=___\n";
+    const PACKETS: &str = "packet|pts_time=0.000000|flags=K__\npacket|pts_time=0.066733|dts_time=0.1|flags=___\n\
+                           packet|pts_time=9.9|flags=_D_\npacket|pts_time=N/A|dts_time=0.033367|flags=___\n";
 
     #[test]
     fn frames_are_counted_and_rates_are_exact() {
         let text = format!(
-            "{PACKETS}stream|width=640|height=480|r_frame_rate=30/1|avg_frame_rate=30000/1001|duration=0.100100|\
-             nb_frames=4|side_data|rotation=-90\nformat|duration=0.2\n"
+            "{PACKETS}stream|width=640|height=480|r_frame_rate=30/1|avg_frame_rate=30000/1001|nb_frames=4|side_data|\
+             rotation=-90\n"
         );
+        let fps = 30000.0 / 1001.0;
         assert_eq!(
             read_report(&text, "").unwrap(),
-            VideoInfo { num_frames: 3, fps: 30000.0 / 1001.0, width: 480, height: 640, duration_sec: 0.1001 }
+            VideoInfo { num_frames: 3, fps, width: 480, height: 640, duration_sec: 3.0 / fps }
         );
     }
 
     #[test]
-    fn a_guessed_rate_gives_way_to_the_counted_one() {
-        let text = format!(
-            "{PACKETS}stream|width=6|height=4|r_frame_rate=25/1|avg_frame_rate=25/1|duration=N/A|nb_frames=N/A|\
-             tag:DURATION=00:00:01.500000000\nformat|duration=9\n"
-        );
-        let info = read_report(&text, "").unwrap();
-        assert_eq!((info.fps, info.duration_sec), (2.0, 1.5));
+    fn a_guessed_rate_gives_way_to_the_frames_own_times() {
+        let text = "packet|pts_time=1.5|flags=K\npacket|pts_time=3.5|flags=_\n\
+                    stream|width=6|height=4|r_frame_rate=25/1|avg_frame_rate=0/0|nb_frames=N/A|tag:rotate=180\n";
+        let info = read_report(text, "").unwrap();
+        assert_eq!((info.fps, info.duration_sec, info.width), (0.5, 4.0, 6));
     }
 
     #[test]
     fn what_is_missing_is_said() {
         let reason = |text: &str, told: &str| read_report(text, told).expect_err("the report is wrong");
-        assert!(reason("format|duration=9\n", "").contains("no video stream"));
+        assert!(reason("packet|flags=K\n", "").contains("no video stream"));
         assert!(reason("stream|width=6|height=4|nb_frames=0\n", "").contains("no frames"));
         let short = format!("{PACKETS}stream|width=6|height=4|avg_frame_rate=25/1|nb_frames=9\n");
         assert!(reason(&short, "").contains("cut short: 4 of 9 frames"));

@@ -55,20 +55,13 @@ fn load_in(file: &Path, overrides: &[&str]) -> Result<Experiment, ConfigError> {
 
 /// The whole message, with the temporary directory taken out.
 fn message(text: &str, overrides: &[&str]) -> String {
-    let error = load_text(text, overrides).expect_err("the file is wrong");
-    plain(&error)
-}
-
-fn plain(error: &ConfigError) -> String {
-    let text = error.to_string();
-    let mut plain = String::new();
-    for word in text.split_inclusive(' ') {
-        let name = word
-            .rfind('/')
-            .filter(|_| word.contains("/tmp") || word.contains(".tmp"));
-        plain.push_str(name.map_or(word, |at| &word[at + 1..]));
-    }
-    plain
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("x.toml");
+    fs::write(&file, text).unwrap();
+    let error = load_in(&file, overrides).expect_err("the file is wrong");
+    error
+        .to_string()
+        .replace(&format!("{}/", dir.path().display()), "")
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub struct TrainFileWire {
     pub file: PathBuf,
     /// The directory that media paths in the records are relative to. The default is the directory of `file`.
     pub root: Option<PathBuf>,
-    /// Share of the training samples that comes from this file, relative to the weights of the other files.
+    /// How often each row of the file is seen in an epoch, on average.
     pub weight: Option<f64>,
     /// Tasks to take from the file. The default is all.
     pub tasks: Option<Vec<TaskName>>,

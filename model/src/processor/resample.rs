@@ -13,6 +13,8 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Rows that one strip of the horizontal pass handles together.
 const STRIP_ROWS: usize = 16;
 const STRIP_BYTES: usize = STRIP_ROWS * CHANNELS;
+/// Columns that are turned together.
+const TURN_COLUMNS: usize = 128;
 /// Bytes of a row that the vertical pass handles together.
 const BLOCK_BYTES: usize = 64;
 
@@ -158,18 +160,33 @@ pub fn resize_bicubic(image: &RgbImage, height: usize, width: usize) -> RgbImage
 
 /// Turns a strip of rows on its side: `columns[x]` holds pixel `x` of every row. Missing rows stay as they are.
 fn turn(strip: &[u8], row_bytes: usize, columns: &mut [[u8; STRIP_BYTES]]) {
-    for (index, row) in strip.chunks_exact(row_bytes).enumerate() {
-        let at = index * CHANNELS;
-        for (pixel, column) in row.as_chunks::<CHANNELS>().0.iter().zip(columns.iter_mut()) {
-            column[at..at + CHANNELS].copy_from_slice(pixel);
+    // In blocks of columns that stay in the first-level cache: each is written once for every row.
+    for (block, columns) in columns.chunks_mut(TURN_COLUMNS).enumerate() {
+        for (index, row) in strip.chunks_exact(row_bytes).enumerate() {
+            let at = index * CHANNELS;
+            let pixels = row[block * TURN_COLUMNS * CHANNELS..].as_chunks::<CHANNELS>().0;
+            for (pixel, column) in pixels.iter().zip(columns.iter_mut()) {
+                column[at..at + CHANNELS].copy_from_slice(pixel);
+            }
         }
     }
 }
 
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
+#[inline(always)]
 fn clamp(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+/// A plain loop: `array::map` is compiled apart from its caller, without the caller's instructions.
+#[inline(always)]
+fn clamp_all<const N: usize>(sums: &[i32; N]) -> [u8; N] {
+    let mut bytes = [0u8; N];
+    for (byte, &sum) in bytes.iter_mut().zip(sums) {
+        *byte = clamp(sum);
+    }
+    bytes
 }
 
 /// Compiles a pass for AVX2 beside the baseline and picks at run time; the integers are the same.
@@ -210,7 +227,7 @@ fn horizontal_strip_body(axis: &Axis, columns: &[[u8; STRIP_BYTES]], out: &mut [
                 *sum += i32::from(byte) * coefficient;
             }
         }
-        let bytes = sums.map(clamp);
+        let bytes = clamp_all(&sums);
         for (row, pixel) in out.chunks_exact_mut(out_row).zip(bytes.as_chunks::<CHANNELS>().0) {
             row[x * CHANNELS..][..CHANNELS].copy_from_slice(pixel);
         }
@@ -235,7 +252,7 @@ fn vertical_row_body(rows: &[u8], coefficients: &[i32], out: &mut [u8]) {
                 *sum += i32::from(byte) * coefficient;
             }
         }
-        *block = sums.map(clamp);
+        *block = clamp_all(&sums);
     }
     for (index, byte) in rest.iter_mut().enumerate() {
         let at = num_blocks * BLOCK_BYTES + index;

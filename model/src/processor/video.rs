@@ -98,18 +98,10 @@ pub fn plan_frames(
     let count = count_frames(rule, total, video_fps, wish)?;
     let indices = match rule {
         SamplingRule::QwenVlUtils => evenly(start, end, count),
-        SamplingRule::HuggingFace => {
-            // In float64 with one multiplication an index, as torch.arange computes it.
-            let step = total as f64 / count as f64;
-            (0..count)
-                .map(|index| start + (index as f64 * step) as usize)
-                .collect()
-        }
+        SamplingRule::HuggingFace => stepwise(start, total, count),
     };
-    Ok(FramePlan {
-        indices,
-        sample_fps: count as f64 / total as f64 * video_fps,
-    })
+    let sample_fps = indices.len() as f64 / total as f64 * video_fps;
+    Ok(FramePlan { indices, sample_fps })
 }
 
 /// Frames of a clip that lasts from `start_sec` to `end_sec`: start rounded up, end rounded down, both inside the video.
@@ -127,6 +119,7 @@ pub fn frame_range(
         return Err(ProcessorError::Frames("the video has no frames".to_owned()));
     };
     let duration = total_frames as f64 / video_fps;
+    let outside = start_sec.is_some_and(|start| start >= duration) || end_sec.is_some_and(|end| end < 0.0);
     let inside = |name: &str, seconds: f64| {
         let nan = || ProcessorError::Frames(format!("the clip's {name} is not a number"));
         (!seconds.is_nan())
@@ -142,7 +135,7 @@ pub fn frame_range(
         .transpose()?
         .map_or(last, |s| (s * video_fps).floor() as usize);
     let end = end.min(last);
-    if start > end {
+    if start > end || outside {
         return Err(ProcessorError::Frames(format!(
             "no frame lies between {} s and {} s of a video of {duration:.3} s ({total_frames} frames at {video_fps} \
              a second)",
@@ -230,5 +223,15 @@ fn evenly(start: usize, end: usize, count: usize) -> Vec<usize> {
     };
     (0..count)
         .map(|index| (at(index).round_ties_even() as usize).clamp(start, end))
+        .collect()
+}
+
+/// Every `total / count`-th frame from `start`, rounded down. As many as torch.arange gives: where the step is no exact
+/// number that can be one more than `count`.
+fn stepwise(start: usize, total: usize, count: usize) -> Vec<usize> {
+    let step = total as f64 / count as f64;
+    let steps = (total as f64 / step).ceil() as usize;
+    (0..steps)
+        .map(|index| start + ((index as f64 * step) as usize).min(total - 1))
         .collect()
 }

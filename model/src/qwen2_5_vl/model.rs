@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleMapper, Param},
     nn::Linear,
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
@@ -139,8 +139,22 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         self.config().text.vocab_size
     }
 
+    fn with_vision_trainable(mut self, trainable: bool) -> Self {
+        self.visual = self.visual.map(&mut SetRequireGrad(trainable));
+        self
+    }
+
     fn placeholder_ids(&self) -> Vec<u32> {
         let config = self.config();
         vec![config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id]
+    }
+}
+
+/// Marks every parameter as learning or not.
+struct SetRequireGrad(bool);
+
+impl<B: Backend> ModuleMapper<B> for SetRequireGrad {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.set_require_grad(self.0)
     }
 }

@@ -25,7 +25,7 @@ struct Rules {
 ///
 /// # Errors
 /// When placeholders, grids and `second_per_grid_ts` do not belong together.
-pub(super) fn rope_positions(config: &Qwen25VlConfig, input: &Encoded) -> Result<Positions, ModelError> {
+pub fn rope_positions(config: &Qwen25VlConfig, input: &Encoded) -> Result<Positions, ModelError> {
     let rules = Rules {
         image_token_id: config.image_token_id,
         video_token_id: config.video_token_id,

@@ -23,9 +23,7 @@ impl PerTask {
 
     /// The rewards of the two grounding tasks, TAG and STG.
     pub fn grounding(format: FormatFactor) -> Self {
-        Self::new()
-            .with(TaskKind::Tag, TagReward { format })
-            .with(TaskKind::Stg, StgReward { format })
+        Self::new().with(TaskKind::Tag, TagReward { format }).with(TaskKind::Stg, StgReward { format })
     }
 
     /// Sets the reward of a task.
@@ -60,11 +58,7 @@ impl Reward for PerTask {
                 task: sample.task.to_string(),
                 message: format!(
                     "no reward is set for this task; restrict the training data to {}, or set one",
-                    if known.is_empty() {
-                        "nothing".to_owned()
-                    } else {
-                        known.join(", ")
-                    }
+                    if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }
                 ),
             });
         };
@@ -84,13 +78,7 @@ mod tests {
         let reward = PerTask::grounding(FormatFactor::default());
         assert!(reward.covers(TaskKind::Tag) && !reward.covers(TaskKind::Cvs));
         let sample = sample(TaskKind::NextAction, Gold::Class("tying".into()));
-        let error = reward
-            .score_group(&sample, &[])
-            .expect_err("next action has no reward here")
-            .to_string();
-        assert!(
-            error.contains("task nap") && error.contains("tag, stg"),
-            "{error}"
-        );
+        let error = reward.score_group(&sample, &[]).expect_err("next action has no reward here").to_string();
+        assert!(error.contains("task nap") && error.contains("tag, stg"), "{error}");
     }
 }

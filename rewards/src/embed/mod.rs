@@ -21,9 +21,7 @@ pub struct VectorMap {
 
 impl FromIterator<(String, Vec<f32>)> for VectorMap {
     fn from_iter<I: IntoIterator<Item = (String, Vec<f32>)>>(vectors: I) -> Self {
-        Self {
-            vectors: vectors.into_iter().collect(),
-        }
+        Self { vectors: vectors.into_iter().collect() }
     }
 }
 
@@ -35,12 +33,7 @@ impl TextEmbedder for VectorMap {
 
 /// Cosine of the angle between two vectors of one length; 0 if one of them has no direction.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| {
-        x.iter()
-            .zip(y)
-            .map(|(&x, &y)| f64::from(x) * f64::from(y))
-            .sum::<f64>()
-    };
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
 }

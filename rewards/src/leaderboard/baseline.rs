@@ -1,8 +1,8 @@
 //! Answers that never look: what a constant is worth, from the training records alone.
 //!
-//! Per source, because a model that only recognises the source can do the same: the median span and box, the most
-//! frequent class and scores, and for events and captions the training answer that is closest to the others.
-//! Sources that training does not have fall back to all sources together.
+//! Per source, because a model that only recognises the source can do the same: the most frequent class and scores; for
+//! spans, boxes, events and captions the training answer that agrees best with the others, or the median one where that
+//! is better. Sources that training does not have fall back to all sources together.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use medgrpo_datasets::{Gold, Segment, Span, TaskKind, TaskSample, TimedBox};
 
 use crate::{
     answer::canonical_answer,
-    metric::{dvc_f1, rouge_l},
+    metric::{box_iou, dvc_f1, rouge_l, span_iou},
 };
 
 /// How many training answers the most central one is chosen among; the first ones spread evenly over the list.
@@ -22,22 +22,16 @@ const CENTRAL_SAMPLE: usize = 64;
 pub fn constant_baseline(train: &[TaskSample], test: &[TaskSample]) -> Vec<String> {
     let mut groups: BTreeMap<(TaskKind, Option<&str>), Vec<&TaskSample>> = BTreeMap::new();
     for sample in train.iter().filter(|sample| !matches!(sample.gold, Gold::Hidden)) {
-        groups
-            .entry((sample.task, Some(sample.source.as_str())))
-            .or_default()
-            .push(sample);
+        groups.entry((sample.task, Some(sample.source.as_str()))).or_default().push(sample);
         groups.entry((sample.task, None)).or_default().push(sample);
     }
-    let constants: BTreeMap<(TaskKind, Option<&str>), Gold> = groups
-        .iter()
-        .filter_map(|(&key, samples)| Some((key, constant(samples)?)))
-        .collect();
+    let constants: BTreeMap<(TaskKind, Option<&str>), Gold> =
+        groups.iter().filter_map(|(&key, samples)| Some((key, constant(samples)?))).collect();
     test.iter()
         .map(|sample| {
             let own = constants.get(&(sample.task, Some(sample.source.as_str())));
             let gold = own.or_else(|| constants.get(&(sample.task, None)));
-            gold.and_then(|gold| canonical_answer(&at_asked_times(gold, sample)))
-                .unwrap_or_default()
+            gold.and_then(|gold| canonical_answer(&at_asked_times(gold, sample))).unwrap_or_default()
         })
         .collect()
 }
@@ -48,12 +42,7 @@ fn at_asked_times(gold: &Gold, sample: &TaskSample) -> Gold {
         (Gold::Boxes(constant), Gold::Boxes(asked)) => {
             let boxes = asked.iter().zip(constant.iter().cycle());
             Gold::Boxes(
-                boxes
-                    .map(|(asked, one)| TimedBox {
-                        box_xyxy: one.box_xyxy,
-                        ..asked.clone()
-                    })
-                    .collect(),
+                boxes.map(|(asked, one)| TimedBox { box_xyxy: one.box_xyxy, ..asked.clone() }).collect(),
             )
         }
         _ => gold.clone(),
@@ -63,15 +52,15 @@ fn at_asked_times(gold: &Gold, sample: &TaskSample) -> Gold {
 /// The constant answer of a group, as gold.
 fn constant(samples: &[&TaskSample]) -> Option<Gold> {
     Some(match &samples.first()?.gold {
-        Gold::Spans(_) => Gold::Spans(vec![median_span(samples)?]),
-        Gold::Boxes(_) => Gold::Boxes(vec![median_box(samples)?]),
+        Gold::Spans(_) => Gold::Spans(best_spans(samples)?),
+        Gold::Boxes(_) => Gold::Boxes(vec![best_box(samples)?]),
         Gold::Segments(_) => Gold::Segments(central_events(samples)?),
-        Gold::Class(_) => Gold::Class(most_frequent(samples.iter().filter_map(
-            |sample| match &sample.gold {
+        Gold::Class(_) => {
+            Gold::Class(most_frequent(samples.iter().filter_map(|sample| match &sample.gold {
                 Gold::Class(class) => Some(class.clone()),
                 _ => None,
-            },
-        ))?),
+            }))?)
+        }
         Gold::CvsScores(_) => Gold::CvsScores(majority_scores(samples)),
         Gold::SkillScores(_) => Gold::SkillScores(majority_scores(samples)),
         Gold::Text(_) => Gold::Text(central_text(samples)?),
@@ -86,24 +75,24 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-fn median_span(samples: &[&TaskSample]) -> Option<Span> {
-    let spans: Vec<Span> = samples
+/// The span list that overlaps the others best by the strict rule, the single median span being a candidate too.
+fn best_spans(samples: &[&TaskSample]) -> Option<Vec<Span>> {
+    let lists: Vec<Vec<Span>> = samples
         .iter()
-        .flat_map(|sample| match &sample.gold {
-            Gold::Spans(spans) => spans.as_slice(),
-            _ => &[],
+        .filter_map(|sample| match &sample.gold {
+            Gold::Spans(spans) if !spans.is_empty() => Some(spans.clone()),
+            _ => None,
         })
-        .copied()
         .collect();
-    let start_sec = median(spans.iter().map(|span| span.start_sec).collect())?;
-    let end_sec = median(spans.iter().map(|span| span.end_sec).collect())?;
-    Some(Span {
-        start_sec,
-        end_sec: end_sec.max(start_sec),
-    })
+    let start_sec = median(lists.iter().flatten().map(|span| span.start_sec).collect())?;
+    let end_sec = median(lists.iter().flatten().map(|span| span.end_sec).collect())?.max(start_sec);
+    // Half a second of tolerance for points: the fps of the clips differ.
+    let overlap = |guess: &Vec<Span>, truth: &Vec<Span>| span_iou::strict(guess, truth, 0.5);
+    most_central(lists, Some(vec![Span { start_sec, end_sec }]), overlap)
 }
 
-fn median_box(samples: &[&TaskSample]) -> Option<TimedBox> {
+/// The box that overlaps the others best, the median of each corner being a candidate too.
+fn best_box(samples: &[&TaskSample]) -> Option<TimedBox> {
     let boxes: Vec<[f64; 4]> = samples
         .iter()
         .flat_map(|sample| match &sample.gold {
@@ -111,16 +100,15 @@ fn median_box(samples: &[&TaskSample]) -> Option<TimedBox> {
             _ => &[],
         })
         .map(|timed| timed.box_xyxy)
+        .filter(|corners| corners.iter().all(|corner| corner.is_finite()))
         .collect();
     let corner = |index: usize| {
         let middle = median(boxes.iter().map(|corners| corners[index]).collect())?;
         Some((middle * 100.0).round() / 100.0)
     };
-    Some(TimedBox {
-        key: "0".to_owned(),
-        time_sec: 0.0,
-        box_xyxy: [corner(0)?, corner(1)?, corner(2)?, corner(3)?],
-    })
+    let median_box = [corner(0)?, corner(1)?, corner(2)?, corner(3)?];
+    let box_xyxy = most_central(boxes, Some(median_box), |&guess, &truth| box_iou::box_iou(guess, truth))?;
+    Some(TimedBox { key: "0".to_owned(), time_sec: 0.0, box_xyxy })
 }
 
 /// The value that occurs most; the smallest of those on ties.
@@ -129,10 +117,7 @@ fn most_frequent<T: Ord + std::hash::Hash + Clone>(values: impl Iterator<Item = 
     for value in values {
         *counts.entry(value).or_default() += 1;
     }
-    counts
-        .into_iter()
-        .max_by(|(a, n), (b, m)| n.cmp(m).then_with(|| b.cmp(a)))
-        .map(|(value, _)| value)
+    counts.into_iter().max_by(|(a, n), (b, m)| n.cmp(m).then_with(|| b.cmp(a))).map(|(value, _)| value)
 }
 
 fn majority_scores(samples: &[&TaskSample]) -> BTreeMap<String, i64> {
@@ -150,19 +135,29 @@ fn majority_scores(samples: &[&TaskSample]) -> BTreeMap<String, i64> {
     majority.collect()
 }
 
-/// The item with the highest mean similarity to the others of an evenly spread sample.
-fn most_central<T>(items: Vec<T>, similarity: impl Fn(&T, &T) -> f64) -> Option<T> {
+/// The item that agrees best, on average, with the others of an evenly spread sample; `extra` is a candidate that is not
+/// one of them, and wins ties.
+fn most_central<T>(items: Vec<T>, extra: Option<T>, agreement: impl Fn(&T, &T) -> f64) -> Option<T> {
     let stride = items.len().div_ceil(CENTRAL_SAMPLE).max(1);
     let mut sample: Vec<T> = items.into_iter().step_by(stride).collect();
-    let total = |index: usize| -> f64 {
-        (0..sample.len())
-            .filter(|&other| other != index)
-            .map(|other| similarity(&sample[index], &sample[other]))
-            .sum()
+    let mean_over = |candidate: &T, itself: Option<usize>| {
+        let others = sample.iter().enumerate().filter(|&(index, _)| Some(index) != itself);
+        let (sum, count) = others
+            .fold((0.0, 0.0), |(sum, count), (_, other)| (sum + agreement(candidate, other), count + 1.0));
+        if count > 0.0 { sum / count } else { 0.0 }
     };
-    let totals: Vec<f64> = (0..sample.len()).map(total).collect();
-    let best = (0..totals.len()).max_by(|&a, &b| totals[a].total_cmp(&totals[b]).then(b.cmp(&a)))?;
-    Some(sample.swap_remove(best))
+    let mut best: Option<(usize, f64)> = None;
+    for (index, candidate) in sample.iter().enumerate() {
+        let mean = mean_over(candidate, Some(index));
+        if best.is_none_or(|(_, highest)| mean > highest) {
+            best = Some((index, mean));
+        }
+    }
+    let (index, mean) = best?;
+    match extra {
+        Some(extra) if mean_over(&extra, None) >= mean => Some(extra),
+        _ => Some(sample.swap_remove(index)),
+    }
 }
 
 fn central_text(samples: &[&TaskSample]) -> Option<String> {
@@ -170,7 +165,7 @@ fn central_text(samples: &[&TaskSample]) -> Option<String> {
         Gold::Text(text) => Some((text, rouge_l::words(text))),
         _ => None,
     });
-    let central = most_central(texts.collect(), |(_, a), (_, b)| rouge_l::rouge_l_of_words(a, b))?;
+    let central = most_central(texts.collect(), None, |(_, a), (_, b)| rouge_l::rouge_l_of_words(a, b))?;
     Some(central.0.clone())
 }
 
@@ -178,16 +173,13 @@ fn central_events(samples: &[&TaskSample]) -> Option<Vec<Segment>> {
     // A tenth of a second is a frame here: clips of one source may differ in fps.
     let frames = |events: &[Segment]| -> Option<Vec<dvc_f1::FrameSpan>> {
         let frame = |sec| dvc_f1::frame(sec, 10.0);
-        events
-            .iter()
-            .map(|e| Some([frame(e.span.start_sec)?, frame(e.span.end_sec)?]))
-            .collect()
+        events.iter().map(|e| Some([frame(e.span.start_sec)?, frame(e.span.end_sec)?])).collect()
     };
     let lists = samples.iter().filter_map(|sample| match &sample.gold {
         Gold::Segments(events) => Some((events, frames(events)?)),
         _ => None,
     });
-    let central = most_central(lists.collect(), |(_, a), (_, b)| {
+    let central = most_central(lists.collect(), None, |(_, a), (_, b)| {
         dvc_f1::official(a, b).map_or(0.0, |score| score.f1)
     })?;
     Some(central.0.clone())
@@ -199,10 +191,7 @@ mod tests {
     use crate::task::contract::sample;
 
     fn from(source: &str, task: TaskKind, gold: Gold) -> TaskSample {
-        TaskSample {
-            source: source.into(),
-            ..sample(task, gold)
-        }
+        TaskSample { source: source.into(), ..sample(task, gold) }
     }
 
     fn span(start_sec: f64, end_sec: f64) -> Span {
@@ -210,58 +199,31 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_medians_of_the_source_and_fall_back_to_all() {
-        let train: Vec<TaskSample> = [
-            ("A", 1.0, 4.0),
-            ("A", 2.0, 6.0),
-            ("A", 9.0, 9.5),
-            ("B", 50.0, 60.0),
-        ]
-        .map(|(source, start, end)| from(source, TaskKind::Tag, Gold::Spans(vec![span(start, end)])))
-        .to_vec();
-        let test = [
-            from("A", TaskKind::Tag, Gold::Hidden),
-            from("C", TaskKind::Tag, Gold::Hidden),
-        ];
-        assert_eq!(
-            constant_baseline(&train, &test),
-            ["2.0-6.0 seconds.", "2.0-6.0 seconds."]
-        );
-        let other = [
-            from("B", TaskKind::Tag, Gold::Hidden),
-            from("B", TaskKind::Cvs, Gold::Hidden),
-        ];
+    fn spans_are_constants_of_the_source_and_fall_back_to_all() {
+        let train: Vec<TaskSample> = [("A", 1.0, 4.0), ("A", 2.0, 6.0), ("A", 9.0, 9.5), ("B", 50.0, 60.0)]
+            .map(|(source, start, end)| from(source, TaskKind::Tag, Gold::Spans(vec![span(start, end)])))
+            .to_vec();
+        let test = [from("A", TaskKind::Tag, Gold::Hidden), from("C", TaskKind::Tag, Gold::Hidden)];
+        assert_eq!(constant_baseline(&train, &test), ["2.0-6.0 seconds.", "2.0-6.0 seconds."]);
+        let other = [from("B", TaskKind::Tag, Gold::Hidden), from("B", TaskKind::Cvs, Gold::Hidden)];
         assert_eq!(constant_baseline(&train, &other), ["50.0-60.0 seconds.", ""]);
     }
 
     #[test]
     fn boxes_stand_at_the_asked_times_and_never_copy_the_test_box() {
         let boxes = |time_sec: f64, corner: f64| {
-            Gold::Boxes(vec![TimedBox {
-                key: time_sec.to_string(),
-                time_sec,
-                box_xyxy: [corner; 4],
-            }])
+            Gold::Boxes(vec![TimedBox { key: time_sec.to_string(), time_sec, box_xyxy: [corner; 4] }])
         };
         let train = [from("A", TaskKind::Stg, boxes(1.0, 5.0))];
         let test = [from("A", TaskKind::Stg, boxes(8.0, 77.0))];
-        assert_eq!(
-            constant_baseline(&train, &test),
-            ["8.0 seconds: [5.0, 5.0, 5.0, 5.0]"]
-        );
+        assert_eq!(constant_baseline(&train, &test), ["8.0 seconds: [5.0, 5.0, 5.0, 5.0]"]);
     }
 
     #[test]
     fn majorities_and_central_answers() {
         let class = |name: &str| from("A", TaskKind::NextAction, Gold::Class(name.into()));
         let text = |words: &str| from("A", TaskKind::VideoSummary, Gold::Text(words.into()));
-        let scores = |n| {
-            from(
-                "A",
-                TaskKind::Cvs,
-                Gold::CvsScores([("cystic_plate".to_owned(), n)].into()),
-            )
-        };
+        let scores = |n| from("A", TaskKind::Cvs, Gold::CvsScores([("cystic_plate".to_owned(), n)].into()));
         let train = [
             class("tying"),
             class("cutting"),
@@ -275,9 +237,6 @@ mod tests {
             scores(0),
         ];
         let test = [class("x"), text("y"), scores(1)];
-        assert_eq!(
-            constant_baseline(&train, &test),
-            ["tying", "the hook cuts the flap", "Cystic plate: 0"]
-        );
+        assert_eq!(constant_baseline(&train, &test), ["tying", "the hook cuts the flap", "Cystic plate: 0"]);
     }
 }

@@ -1,7 +1,8 @@
 //! The leaderboard's own files: ground-truth records and a list of predictions, read as the official scorer reads them.
 //!
 //! Rows are matched by position; ids and the submission's `qa_type` do not matter. A single bad row (a prediction that is
-//! not text, a time written as text, an unreadable fps) loses its whole task there, so it does here, with the row named.
+//! not text, a time written as text, an unreadable fps) loses its whole task there, so it does here by the official rules;
+//! by the strict ones a bad prediction is an empty answer and a bad record is left out. Both are named in `row_errors`.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,11 @@ use medgrpo_datasets::{
 use serde_json::Value;
 
 use super::{
-    evaluate::{Row, evaluate_rows},
-    report::{Record, Report, eval_key},
+    evaluate::{Options, evaluate_rows},
+    report::{Record, Report, Rules, eval_key},
+    rows::Row,
 };
-use crate::{embed::TextEmbedder, parse};
+use crate::parse;
 
 /// Why two files cannot be compared at all.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ pub enum EvalError {
 }
 
 /// The task of a record by the official scorer's rule: most tasks take every `qa_type` that contains their name.
-fn official_task(qa_type: &str) -> Option<TaskKind> {
+pub(crate) fn official_task(qa_type: &str) -> Option<TaskKind> {
     let lower = qa_type.to_lowercase();
     Some(match qa_type {
         "cvs_assessment" => TaskKind::Cvs,
@@ -59,15 +61,14 @@ fn official_task(qa_type: &str) -> Option<TaskKind> {
 pub fn evaluate_records(
     records: &[Value],
     predictions: &[Value],
-    embedder: Option<&dyn TextEmbedder>,
+    options: &Options<'_>,
 ) -> Result<Report, EvalError> {
     if records.len() != predictions.len() {
-        return Err(EvalError::Lengths {
-            records: records.len(),
-            predictions: predictions.len(),
-        });
+        return Err(EvalError::Lengths { records: records.len(), predictions: predictions.len() });
     }
+    let strict = options.rules == Rules::Strict;
     let mut lost: BTreeMap<&'static str, String> = BTreeMap::new();
+    let mut row_errors = BTreeMap::new();
     let mut rows = Vec::new();
     let mut unread = Vec::new();
     for (index, (record, entry)) in records.iter().zip(predictions).enumerate() {
@@ -76,50 +77,42 @@ pub fn evaluate_records(
         let Some(task) = official_task(qa_type) else {
             continue;
         };
-        let pair = read_record(index, task, record)
-            .and_then(|sample| Ok((sample, prediction_text(task, prediction)?)));
-        match pair {
-            Ok((sample, text)) => rows.push((index, sample, text)),
-            Err(reason) => {
-                lost.entry(eval_key(task))
-                    .or_insert_with(|| format!("row {index}: {reason}"));
-                unread.push((index, task, qa_type, source(record)));
+        let text = prediction_text(task, prediction);
+        let sample = read_record(index, task, record, options.rules);
+        if let Some(reason) = text.as_ref().err().or(sample.as_ref().err()) {
+            row_errors.insert(index, reason.clone());
+            if !strict {
+                lost.entry(eval_key(task)).or_insert_with(|| format!("row {index}: {reason}"));
             }
+        }
+        match (sample, text) {
+            (Ok(sample), Ok(text)) => rows.push((index, sample, text)),
+            (Ok(sample), Err(_)) if strict => rows.push((index, sample, String::new())),
+            _ => unread.push(Record {
+                index,
+                row: index,
+                task: task.key(),
+                qa_type: qa_type.to_owned(),
+                data_source: source(record),
+                score: Value::Null,
+                value: None,
+                unparsable: false,
+            }),
         }
     }
     // The official scorer looks for these tasks by their exact name before it takes what contains it.
     for task in [TaskKind::Tag, TaskKind::Stg, TaskKind::NextAction] {
-        let mut of_task = rows
-            .iter()
-            .filter(|(_, sample, _)| sample.task == task)
-            .peekable();
-        if of_task.peek().is_some() && !of_task.any(|(_, sample, _)| sample.qa_type == eval_key(task)) {
-            lost.entry(eval_key(task))
-                .or_insert_with(|| format!("no record has the exact qa_type `{}`", eval_key(task)));
+        let key = eval_key(task);
+        let mut of_task = rows.iter().filter(|(_, sample, _)| sample.task == task).peekable();
+        if !strict && of_task.peek().is_some() && !of_task.any(|(_, sample, _)| sample.qa_type == key) {
+            lost.entry(key).or_insert_with(|| format!("no record has the exact qa_type `{key}`"));
         }
     }
-    let rows = rows
-        .iter()
-        .map(|(index, sample, text)| Row {
-            index: *index,
-            sample,
-            text,
-        })
-        .collect();
-    let mut report = evaluate_rows(rows, embedder, lost);
-    report
-        .per_record
-        .extend(unread.into_iter().map(|(index, task, qa_type, source)| Record {
-            index,
-            row: index,
-            task: task.key(),
-            qa_type: qa_type.to_owned(),
-            data_source: source,
-            score: Value::Null,
-            value: None,
-            unparsable: false,
-        }));
+    let rows = rows.iter().map(|(index, sample, text)| Row { index: *index, sample, text }).collect();
+    let mut report = evaluate_rows(rows, options, lost);
+    report.per_record.extend(unread);
     report.per_record.sort_by_key(|record| record.index);
+    report.row_errors = row_errors;
     Ok(report)
 }
 
@@ -137,34 +130,31 @@ fn prediction_text(task: TaskKind, prediction: &Value) -> Result<String, String>
 
 /// The dataset a record counts under.
 fn source(record: &Value) -> String {
-    let named = |key: &str| {
-        record[key]
-            .as_str()
-            .filter(|name| !name.is_empty() && *name != "Unknown")
-    };
-    named("data_source")
-        .or_else(|| record["dataset_name"].as_str())
-        .unwrap_or("Unknown")
-        .to_owned()
+    let named = |key: &str| record[key].as_str().filter(|name| !name.is_empty() && *name != "Unknown");
+    named("data_source").or_else(|| record["dataset_name"].as_str()).unwrap_or("Unknown").to_owned()
 }
 
 /// A record as the official scorer reads it; media are not looked at.
-fn read_record(row: usize, task: TaskKind, record: &Value) -> Result<TaskSample, String> {
+pub(crate) fn read_record(
+    row: usize,
+    task: TaskKind,
+    record: &Value,
+    rules: Rules,
+) -> Result<TaskSample, String> {
     let turn = |names: [&str; 2]| {
         let turns = record["conversations"].as_array().map_or(&[][..], Vec::as_slice);
-        let turn = turns
-            .iter()
-            .rev()
-            .find(|turn| turn["from"].as_str().is_some_and(|from| names.contains(&from)));
+        let turn =
+            turns.iter().rev().find(|turn| turn["from"].as_str().is_some_and(|from| names.contains(&from)));
         turn.and_then(|turn| turn["value"].as_str()).unwrap_or_default()
     };
-    let question = turn(["human", "user"])
-        .replace("<video>\n", "")
-        .replace("<video>", "");
+    let question = turn(["human", "user"]).replace("<video>\n", "").replace("<video>", "");
     let answer = turn(["gpt", "assistant"]);
     let struc_info = &record["struc_info"];
     let gold = match task {
-        TaskKind::Tag => Gold::Spans(spans(struc_info)?),
+        TaskKind::Tag => Gold::Spans(match (spans(struc_info)?, rules) {
+            (none, Rules::Strict) if none.is_empty() => parse::tag::parse_strict(answer),
+            (spans, _) => spans,
+        }),
         TaskKind::Stg => Gold::Boxes(boxes(struc_info)?),
         TaskKind::DenseCaptioning => Gold::Segments(events(struc_info)?),
         TaskKind::NextAction => Gold::Class(answer.to_owned()),
@@ -189,14 +179,8 @@ fn read_record(row: usize, task: TaskKind, record: &Value) -> Result<TaskSample,
         source: SourceId::from(source(record).as_str()),
         task,
         qa_type: record["qa_type"].as_str().unwrap_or_default().to_owned(),
-        video_id: record["metadata"]["video_id"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
-        prompt: vec![Message {
-            role: Role::User,
-            content: vec![Content::Text(question)],
-        }],
+        video_id: record["metadata"]["video_id"].as_str().unwrap_or_default().to_owned(),
+        prompt: vec![Message { role: Role::User, content: vec![Content::Text(question)] }],
         answer: (!answer.is_empty()).then(|| answer.to_owned()),
         gold,
         fps: match &record["metadata"]["fps"] {
@@ -208,63 +192,42 @@ fn read_record(row: usize, task: TaskKind, record: &Value) -> Result<TaskSample,
 
 /// Python's `float()` of a JSON value.
 fn float(value: &Value) -> Option<f64> {
-    value
-        .as_str()
-        .map_or_else(|| value.as_f64(), parse::python::parse_float)
+    value.as_str().map_or_else(|| value.as_f64(), parse::python::parse_float)
 }
 
 fn spans(struc_info: &Value) -> Result<Vec<Span>, String> {
     let mut spans = Vec::new();
-    for span in struc_info
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item["spans"].as_array())
-        .flatten()
+    for span in
+        struc_info.as_array().into_iter().flatten().filter_map(|item| item["spans"].as_array()).flatten()
     {
         let second = |key: &str| {
             span[key]
                 .as_f64()
                 .ok_or_else(|| format!("struc_info: `{key}` of a span is {:.40}, not a number", span[key]))
         };
-        spans.push(Span {
-            start_sec: second("start")?,
-            end_sec: second("end")?,
-        });
+        spans.push(Span { start_sec: second("start")?, end_sec: second("end")? });
     }
     Ok(spans)
 }
 
 fn boxes(struc_info: &Value) -> Result<Vec<TimedBox>, String> {
-    let item = if struc_info.is_array() {
-        &struc_info[0]
-    } else {
-        struc_info
-    };
+    let item = if struc_info.is_array() { &struc_info[0] } else { struc_info };
     let boxes = item.get("bbox_dict").unwrap_or(item);
     let read = |(key, value): (&String, &Value)| {
         let time_sec = parse::python::parse_float(key)
             .ok_or_else(|| format!("struc_info: the key `{key:.40}` of a box is not a time"))?;
-        let corners: Option<Vec<f64>> = value
-            .as_array()
-            .and_then(|list| list.iter().map(Value::as_f64).collect());
+        let corners: Option<Vec<f64>> =
+            value.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
         // A malformed box still takes its turn among the times; NaN marks it as not to be scored.
-        let box_xyxy = corners
-            .and_then(|corners| corners.try_into().ok())
-            .unwrap_or([f64::NAN; 4]);
-        Ok(TimedBox {
-            key: key.clone(),
-            time_sec,
-            box_xyxy,
-        })
+        let box_xyxy = corners.and_then(|corners| corners.try_into().ok()).unwrap_or([f64::NAN; 4]);
+        Ok(TimedBox { key: key.clone(), time_sec, box_xyxy })
     };
     boxes.as_object().into_iter().flatten().map(read).collect()
 }
 
 fn events(struc_info: &Value) -> Result<Vec<Segment>, String> {
-    let list = [&struc_info[0], &struc_info[0]["dc_segments"], struc_info]
-        .into_iter()
-        .find_map(Value::as_array);
+    let list =
+        [&struc_info[0], &struc_info[0]["dc_segments"], struc_info].into_iter().find_map(Value::as_array);
     let mut events = Vec::new();
     for event in list.into_iter().flatten() {
         let (Some(start), Some(end), Some(caption)) =
@@ -273,16 +236,8 @@ fn events(struc_info: &Value) -> Result<Vec<Segment>, String> {
             continue;
         };
         let second = |value| float(value).ok_or_else(|| format!("struc_info: {value:.40} is not a time"));
-        let caption = caption
-            .as_str()
-            .map_or_else(|| caption.to_string(), str::to_owned);
-        events.push(Segment {
-            span: Span {
-                start_sec: second(start)?,
-                end_sec: second(end)?,
-            },
-            caption,
-        });
+        let caption = caption.as_str().map_or_else(|| caption.to_string(), str::to_owned);
+        events.push(Segment { span: Span { start_sec: second(start)?, end_sec: second(end)? }, caption });
     }
     Ok(events)
 }
@@ -324,51 +279,45 @@ mod tests {
         let good = evaluate_records(
             &[tag.clone(), caption.clone()],
             &[answer.clone(), answer.clone()],
-            None,
+            &Options::default(),
         )
         .expect("equal lengths");
-        assert_eq!(
-            (good.overall.tag_miou_03, good.captions.vs_rouge_l),
-            (Some(1.0), Some(1.0))
-        );
+        assert_eq!((good.overall.tag_miou_03, good.captions.vs_rouge_l), (Some(1.0), Some(1.0)));
         assert_eq!(good.per_record[0].data_source, "AVOS");
         let answers = [answer.clone(), answer.clone(), answer];
-        let lost = evaluate_records(&[tag, bad, caption], &answers, None).expect("equal lengths");
-        assert_eq!(
-            (lost.overall.tag_miou_03, lost.captions.vs_rouge_l),
-            (None, Some(1.0))
-        );
-        assert!(
-            lost.task_errors["tal"].contains("row 1"),
-            "{:?}",
-            lost.task_errors
-        );
+        let records = [tag, bad, caption];
+        let lost = evaluate_records(&records, &answers, &Options::default()).expect("equal lengths");
+        assert_eq!((lost.overall.tag_miou_03, lost.captions.vs_rouge_l), (None, Some(1.0)));
+        assert!(lost.task_errors["tal"].contains("row 1"), "{:?}", lost.task_errors);
         assert_eq!(lost.leaderboard_3dp.tag_miou_03, Some(0.0));
         assert_eq!(lost.per_record.len(), 3);
+        let strict = Options { rules: Rules::Strict, ..Options::default() };
+        let kept = evaluate_records(&records, &answers, &strict).expect("equal lengths");
+        assert_eq!(kept.overall.tag_miou_03, Some(1.0));
+        assert!(kept.row_errors[&1].contains("not a number"), "{:?}", kept.row_errors);
     }
 
     #[test]
     fn answers_that_are_not_text_lose_their_task() {
         let tag = record("tal", &json!([]));
-        let report = evaluate_records(&[tag], &[json!({"prediction": null})], None).expect("equal lengths");
+        let report = evaluate_records(&[tag], &[json!({"prediction": null})], &Options::default())
+            .expect("equal lengths");
         assert!(report.task_errors["tal"].contains("null"));
-        let error = evaluate_records(&[record("tal", &json!([]))], &[json!({"answer": ""})], None);
+        let error =
+            evaluate_records(&[record("tal", &json!([]))], &[json!({"answer": ""})], &Options::default());
         assert!(matches!(error, Err(EvalError::NoPrediction { index: 0 })));
         assert!(matches!(
-            evaluate_records(&[], &[json!({})], None),
+            evaluate_records(&[], &[json!({})], &Options::default()),
             Err(EvalError::Lengths { .. })
         ));
     }
 
     #[test]
     fn a_time_beyond_any_frame_loses_dense_captioning() {
-        let dense = record(
-            "dense_captioning_gpt",
-            &json!([[{"start": 0, "end": 5, "caption": "x"}]]),
-        );
+        let dense = record("dense_captioning_gpt", &json!([[{"start": 0, "end": 5, "caption": "x"}]]));
         let text = format!("0-{} seconds: x", "9".repeat(310));
-        let report =
-            evaluate_records(&[dense], &[json!({ "prediction": text })], None).expect("equal lengths");
+        let report = evaluate_records(&[dense], &[json!({ "prediction": text })], &Options::default())
+            .expect("equal lengths");
         assert_eq!(report.overall.dvc_f1, None);
         assert!(report.task_errors["dvc"].contains("too large"));
     }
@@ -379,7 +328,7 @@ mod tests {
         let report = evaluate_records(
             &[stg],
             &[json!({"prediction": "1.0 seconds: [nan, 0, 1, 1]"})],
-            None,
+            &Options::default(),
         )
         .expect("equal lengths");
         assert_eq!(report.overall.stg_miou, None);

@@ -1,18 +1,25 @@
-//! The benchmark's table: all records of all tasks to ten numbers, by the rules of the official scorer.
+//! The benchmark's table: all records of all tasks to ten numbers, by the rules of the official scorer or strict ones.
 //!
 //! [`evaluate`] takes samples and answers, [`evaluate_records`] the leaderboard's own JSON. The three numbers of the LLM
 //! judge stay empty here; captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
-//! looking, so that every table can show what that is worth.
+//! looking, so that every [`table()`] can show what that is worth.
 
 pub mod baseline;
+pub mod bootstrap;
 pub mod evaluate;
 pub mod ground_truth;
+mod official;
 pub mod report;
+mod rows;
+mod strict;
+pub mod table;
 
 #[cfg(test)]
 mod cases;
 
 pub use baseline::constant_baseline;
-pub use evaluate::{evaluate, evaluate_with};
+pub use bootstrap::Bootstrap;
+pub use evaluate::{Options, evaluate, evaluate_with};
 pub use ground_truth::{EvalError, evaluate_records};
-pub use report::Report;
+pub use report::{Report, Rules};
+pub use table::table;

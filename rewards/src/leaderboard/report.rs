@@ -3,8 +3,20 @@
 use std::collections::BTreeMap;
 
 use medgrpo_datasets::TaskKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// By whose rules answers are read and scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rules {
+    /// The leaderboard's, with all its oddities: comparable with published numbers.
+    #[default]
+    Official,
+    /// What they should have been: every row counts, unparsable answers are wrong, surplus answers cost. The same names
+    /// hold other numbers then; never compare the two.
+    Strict,
+}
 
 /// The key of a task in the official scorer's output.
 pub fn eval_key(task: TaskKind) -> &'static str {
@@ -153,17 +165,28 @@ pub struct Record {
     pub unparsable: bool,
 }
 
+/// Where a number lies under resampling.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Which rules: `official`.
-    pub rules: &'static str,
+    /// By which rules.
+    pub rules: Rules,
     /// The ten numbers.
     pub overall: Overall,
     /// The same as the board would show them.
     pub leaderboard_3dp: Overall,
     /// Caption scores without a judge.
     pub captions: Captions,
+    /// Bootstrap intervals of the headline numbers by name; empty unless asked for.
+    pub intervals: BTreeMap<&'static str, Interval>,
     /// By the official scorer's task key, then dataset.
     pub per_dataset: BTreeMap<&'static str, BTreeMap<String, Group>>,
     /// By the official scorer's task key.
@@ -172,23 +195,26 @@ pub struct Report {
     pub per_record: Vec<Record>,
     /// Tasks that have no number, each with the reason; by the official scorer's task key.
     pub task_errors: BTreeMap<&'static str, String>,
+    /// Rows that could not be read, by their position, each with the reason.
+    pub row_errors: BTreeMap<usize, String>,
 }
 
 impl Report {
     /// Every headline number that could be computed, the leaderboard's first, then our caption scores.
     pub fn headlines(&self) -> Vec<(&'static str, f64)> {
-        let captions = [
-            ("vs_rouge_l", self.captions.vs_rouge_l),
-            ("rc_rouge_l", self.captions.rc_rouge_l),
-            ("open_rouge_l", self.captions.open_rouge_l),
-        ];
-        self.overall
-            .entries()
-            .into_iter()
-            .chain(captions)
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect()
+        headlines(&self.overall, &self.captions)
     }
+}
+
+/// The numbers that could be computed, in order.
+pub(crate) fn headlines(overall: &Overall, captions: &Captions) -> Vec<(&'static str, f64)> {
+    let captions = [
+        ("vs_rouge_l", captions.vs_rouge_l),
+        ("rc_rouge_l", captions.rc_rouge_l),
+        ("open_rouge_l", captions.open_rouge_l),
+    ];
+    let all = overall.entries().into_iter().chain(captions);
+    all.filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 #[cfg(test)]
@@ -197,17 +223,10 @@ mod tests {
 
     #[test]
     fn the_board_rounds_twice() {
-        let overall = Overall {
-            nap_acc: Some(0.71246),
-            sa_acc: Some(0.4999),
-            ..Overall::default()
-        };
+        let overall = Overall { nap_acc: Some(0.71246), sa_acc: Some(0.4999), ..Overall::default() };
         let shown = overall.as_shown();
         // .71246 is printed .7125 and then rounded up, where rounding once would give .712.
         assert_eq!(shown.nap_acc, Some(0.713));
-        assert_eq!(
-            (shown.sa_acc, shown.cvs_acc, shown.vs_llm),
-            (Some(0.5), Some(0.0), None)
-        );
+        assert_eq!((shown.sa_acc, shown.cvs_acc, shown.vs_llm), (Some(0.5), Some(0.0), None));
     }
 }

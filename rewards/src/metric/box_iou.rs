@@ -10,7 +10,7 @@ use crate::parse::{
     stg::{Boxes, Entry},
 };
 
-/// `max` and `min` that let NaN through, as numpy's do.
+/// `max` and `min` that let `NaN` through, as numpy's do.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
@@ -20,7 +20,7 @@ fn smaller(a: f64, b: f64) -> f64 {
 }
 
 /// Intersection over union of `[x1, y1, x2, y2]`, as the official scorer computes it: areas keep the sign their corners
-/// give them, the union is at least 1e-6, and NaN in gives NaN out.
+/// give them, the union is at least 1e-6, and `NaN` in gives `NaN` out.
 pub fn box_iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     if a.iter().chain(&b).any(|corner| corner.is_nan()) {
         return f64::NAN;
@@ -32,24 +32,17 @@ pub fn box_iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     intersection / larger(area(a) + area(b) - intersection, 1e-6)
 }
 
-/// The official STG score of a record: the mean over gold times, NaN if an answer's box holds NaN; `None` if no gold box
+/// The official STG score of a record: the mean over gold times, `NaN` if an answer's box holds `NaN`; `None` if no gold box
 /// can be scored. Gold boxes that are not finite were malformed in the record: they are passed over.
 pub fn official(predicted: &Boxes, gold: &[TimedBox]) -> Option<f64> {
     const ABSENT: [f64; 4] = [0.0; 4];
     let timed: std::collections::HashMap<String, [f64; 4]> = match predicted {
         Boxes::Timed(boxes) => boxes.iter().cloned().collect(),
-        Boxes::Listed(boxes) => gold
-            .iter()
-            .map(|g| g.key.clone())
-            .zip(boxes.iter().copied())
-            .collect(),
+        Boxes::Listed(boxes) => gold.iter().map(|g| g.key.clone()).zip(boxes.iter().copied()).collect(),
     };
     let (mut last, mut sum, mut count) = (ABSENT, 0.0, 0.0);
     for (index, target) in gold.iter().enumerate() {
-        let mut found = timed
-            .get(&one_decimal(target.time_sec))
-            .copied()
-            .unwrap_or(ABSENT);
+        let mut found = timed.get(&one_decimal(target.time_sec)).copied().unwrap_or(ABSENT);
         if found == ABSENT && index > 0 {
             found = last;
         }
@@ -60,6 +53,16 @@ pub fn official(predicted: &Boxes, gold: &[TimedBox]) -> Option<f64> {
         }
     }
     (count > 0.0).then(|| sum / count)
+}
+
+/// How far a predicted time may be from a requested one: half a frame period, but at least the 0.05 s that rounding to
+/// one decimal moves a time, and never half-way to a neighbouring request.
+pub fn tolerance_sec(gold: &[TimedBox], fps: f64) -> f64 {
+    let mut times: Vec<f64> = gold.iter().map(|target| target.time_sec).collect();
+    times.sort_by(f64::total_cmp);
+    let closest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let half_frame = if fps > 0.0 && fps.is_finite() { 0.5 / fps } else { 0.5 };
+    half_frame.min(0.49 * closest).max(0.05)
 }
 
 /// The mean over gold times of the overlap with the predicted box nearest in time, absent and malformed boxes 0.
@@ -81,9 +84,7 @@ pub fn strict(predicted: &[Entry], gold: &[TimedBox], tolerance_sec: f64) -> f64
         let Some(target) = nearest.filter(|index| distance(index) <= tolerance_sec + 1e-9) else {
             continue;
         };
-        let iou = entry
-            .box_xyxy
-            .map_or(0.0, |corners| box_iou(corners, gold[target].box_xyxy));
+        let iou = entry.box_xyxy.map_or(0.0, |corners| box_iou(corners, gold[target].box_xyxy));
         let iou = if iou.is_finite() { iou.clamp(0.0, 1.0) } else { 0.0 };
         worst[target] = Some(worst[target].map_or(iou, |known| known.min(iou)));
     }
@@ -127,14 +128,8 @@ mod tests {
     #[test]
     fn lists_score_only_under_keys_with_one_decimal() {
         let answer = stg::parse("[[0, 0, 2, 2]]");
-        assert_eq!(
-            official(&answer, &gold(&[("66", [0.0, 0.0, 2.0, 2.0])])),
-            Some(0.0)
-        );
-        assert_eq!(
-            official(&answer, &gold(&[("66.0", [0.0, 0.0, 2.0, 2.0])])),
-            Some(1.0)
-        );
+        assert_eq!(official(&answer, &gold(&[("66", [0.0, 0.0, 2.0, 2.0])])), Some(0.0));
+        assert_eq!(official(&answer, &gold(&[("66.0", [0.0, 0.0, 2.0, 2.0])])), Some(1.0));
     }
 
     #[test]
@@ -142,13 +137,7 @@ mod tests {
         let gold = gold(&[("8", [0.0, 0.0, 2.0, 2.0])]);
         let text = "8.0 seconds: [0, 0, 2, 2] 8.0 seconds: [0, 0, 1, 2]";
         assert_eq!(strict(&stg::entries(text), &gold, 0.5), 0.5);
-        assert_eq!(
-            strict(&stg::entries("9.0 seconds: [0, 0, 2, 2]"), &gold, 0.5),
-            0.0
-        );
-        assert_eq!(
-            strict(&stg::entries("8.5 seconds: [0, 0, 2, 2]"), &gold, 0.5),
-            1.0
-        );
+        assert_eq!(strict(&stg::entries("9.0 seconds: [0, 0, 2, 2]"), &gold, 0.5), 0.0);
+        assert_eq!(strict(&stg::entries("8.5 seconds: [0, 0, 2, 2]"), &gold, 0.5), 1.0);
     }
 }

@@ -3,6 +3,10 @@
 //! Official score: times become whole frames, and at each of three thresholds every pair with an overlap above it marks
 //! both its members, many to many; precision and recall are shares of marked events, averaged over the thresholds.
 
+use medgrpo_datasets::Span;
+
+use super::{matching::best_assignment, span_iou::span_iou};
+
 /// An event in frames; ends may come before starts.
 pub type FrameSpan = [i64; 2];
 
@@ -18,6 +22,14 @@ pub struct DvcScore {
     pub recall: f64,
     /// Harmonic mean of the two, 0 where both are 0.
     pub f1: f64,
+}
+
+impl DvcScore {
+    fn new(precision: f64, recall: f64) -> Self {
+        let sum = precision + recall;
+        let f1 = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
+        Self { precision, recall, f1 }
+    }
 }
 
 /// `int(seconds * fps)`; `None` where the official scorer fails because the product is not finite.
@@ -43,10 +55,7 @@ pub fn official(predicted: &[FrameSpan], gold: &[FrameSpan]) -> Option<DvcScore>
         return None;
     }
     let best = |span: FrameSpan, others: &[FrameSpan]| {
-        others
-            .iter()
-            .map(|&other| overlap(span, other))
-            .fold(0.0, f64::max)
+        others.iter().map(|&other| overlap(span, other)).fold(0.0, f64::max)
     };
     let share = |spans: &[FrameSpan], others: &[FrameSpan]| {
         let best: Vec<f64> = spans.iter().map(|&span| best(span, others)).collect();
@@ -55,17 +64,24 @@ pub fn official(predicted: &[FrameSpan], gold: &[FrameSpan]) -> Option<DvcScore>
         shares.iter().sum::<f64>() / THRESHOLDS.len() as f64
     };
     let (precision, recall) = (share(predicted, gold), share(gold, predicted));
-    let sum = precision + recall;
-    let f1 = if sum > 0.0 {
-        2.0 * precision * recall / sum
-    } else {
-        0.0
+    Some(DvcScore::new(precision, recall))
+}
+
+/// The strict score, in seconds: at each threshold a best one-to-one matching of pairs whose overlap reaches it, so one
+/// wide event cannot cover many. 0 without a predicted event; `None` without a gold one.
+pub fn strict(predicted: &[Span], gold: &[Span]) -> Option<DvcScore> {
+    if gold.is_empty() {
+        return None;
+    }
+    if predicted.is_empty() {
+        return Some(DvcScore::new(0.0, 0.0));
+    }
+    let matched_at = |threshold: f64| {
+        let reaches = |g: usize, p: usize| f64::from(u8::from(span_iou(gold[g], predicted[p]) >= threshold));
+        best_assignment(gold.len(), predicted.len(), reaches)
     };
-    Some(DvcScore {
-        precision,
-        recall,
-        f1,
-    })
+    let matched = THRESHOLDS.map(matched_at).iter().sum::<f64>() / THRESHOLDS.len() as f64;
+    Some(DvcScore::new(matched / predicted.len() as f64, matched / gold.len() as f64))
 }
 
 #[cfg(test)]
@@ -84,6 +100,13 @@ mod tests {
         let score = official(&[[0, 10]], &[[0, 9], [0, 10], [1, 10]]).expect("both sides have events");
         assert_eq!((score.precision, score.recall), (1.0, 1.0));
         assert_eq!(official(&[], &[[0, 1]]), None);
+        let spans = |pairs: &[(f64, f64)]| -> Vec<Span> {
+            pairs.iter().map(|&(start_sec, end_sec)| Span { start_sec, end_sec }).collect()
+        };
+        let gold = spans(&[(0.0, 9.0), (0.0, 10.0), (1.0, 10.0)]);
+        let score = strict(&spans(&[(0.0, 10.0)]), &gold).expect("there is gold");
+        assert_eq!((score.precision, score.recall), (1.0, 1.0 / 3.0));
+        assert_eq!(strict(&[], &gold).map(|score| score.f1), Some(0.0));
     }
 
     #[test]

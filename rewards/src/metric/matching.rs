@@ -89,22 +89,13 @@ mod tests {
         for round in 0..300 {
             let (num_rows, num_columns) = (rng.random_range(0..6), rng.random_range(0..6));
             let table: Vec<f64> = (0..36)
-                .map(|_| {
-                    if rng.random_bool(0.3) {
-                        0.0
-                    } else {
-                        rng.random_range(0.0..1.0)
-                    }
-                })
+                .map(|_| if rng.random_bool(0.3) { 0.0 } else { rng.random_range(0.0..1.0) })
                 .collect();
             let gain = |row: usize, column: usize| table[row * 6 + column];
             let rows: Vec<usize> = (0..num_rows).collect();
             let expected = by_trying_all(&rows, &mut (0..num_columns).collect(), &gain);
             let found = best_assignment(num_rows, num_columns, gain);
-            assert!(
-                (found - expected).abs() < 1e-12,
-                "seed {seed}, round {round}: {found} and {expected}"
-            );
+            assert!((found - expected).abs() < 1e-12, "seed {seed}, round {round}: {found} and {expected}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod box_iou;
 pub mod dvc_f1;
+pub mod dvc_pairs;
 pub mod matching;
 pub mod next_action;
 pub mod rouge_l;

@@ -70,11 +70,8 @@ mod tests {
         let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
         for i in 0..a.len() {
             for j in 0..b.len() {
-                table[i + 1][j + 1] = if a[i] == b[j] {
-                    table[i][j] + 1
-                } else {
-                    table[i][j + 1].max(table[i + 1][j])
-                };
+                table[i + 1][j + 1] =
+                    if a[i] == b[j] { table[i][j] + 1 } else { table[i][j + 1].max(table[i + 1][j]) };
             }
         }
         table[a.len()][b.len()]
@@ -86,16 +83,10 @@ mod tests {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         for round in 0..200 {
             let mut text = |longest: usize| -> Vec<String> {
-                (0..rng.random_range(0..longest))
-                    .map(|_| rng.random_range(0..9).to_string())
-                    .collect()
+                (0..rng.random_range(0..longest)).map(|_| rng.random_range(0..9).to_string()).collect()
             };
             let (a, b) = (text(200), text(200));
-            assert_eq!(
-                longest_common_subsequence(&a, &b),
-                by_table(&a, &b),
-                "seed {seed}, round {round}"
-            );
+            assert_eq!(longest_common_subsequence(&a, &b), by_table(&a, &b), "seed {seed}, round {round}");
         }
     }
 

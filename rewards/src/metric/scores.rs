@@ -32,11 +32,7 @@ impl ExactByName {
         if self.counts.is_empty() {
             return 0.0;
         }
-        let sum: f64 = self
-            .counts
-            .values()
-            .map(|&(right, total)| right as f64 / total as f64)
-            .sum();
+        let sum: f64 = self.counts.values().map(|&(right, total)| right as f64 / total as f64).sum();
         sum / self.counts.len() as f64
     }
 }
@@ -47,12 +43,8 @@ mod tests {
 
     #[test]
     fn missing_scores_do_not_count() {
-        let scores = |pairs: &[(&str, i64)]| {
-            pairs
-                .iter()
-                .map(|&(n, s)| (n.to_owned(), s))
-                .collect::<BTreeMap<_, _>>()
-        };
+        let scores =
+            |pairs: &[(&str, i64)]| pairs.iter().map(|&(n, s)| (n.to_owned(), s)).collect::<BTreeMap<_, _>>();
         let gold = scores(&[("a", 1), ("b", 2)]);
         let mut all = ExactByName::default();
         all.add(&exact(&scores(&[("a", 1)]), &gold));

@@ -32,11 +32,7 @@ impl TagScore {
     /// Harmonic mean of precision and recall.
     pub fn f1(&self) -> f64 {
         let sum = self.precision + self.recall;
-        if sum > 0.0 {
-            2.0 * self.precision * self.recall / sum
-        } else {
-            0.0
-        }
+        if sum > 0.0 { 2.0 * self.precision * self.recall / sum } else { 0.0 }
     }
 }
 
@@ -72,13 +68,7 @@ pub fn official(predicted: &[Span], gold: &[Span], threshold: f64) -> TagScore {
 
 /// The spans with both times multiplied.
 pub fn scaled(spans: &[Span], factor: f64) -> Vec<Span> {
-    spans
-        .iter()
-        .map(|s| Span {
-            start_sec: s.start_sec * factor,
-            end_sec: s.end_sec * factor,
-        })
-        .collect()
+    spans.iter().map(|s| Span { start_sec: s.start_sec * factor, end_sec: s.end_sec * factor }).collect()
 }
 
 /// Overlap under the best one-to-one matching, summed and divided by the larger number of spans.
@@ -86,13 +76,16 @@ pub fn scaled(spans: &[Span], factor: f64) -> Vec<Span> {
 /// A gold span shorter than `2 * tolerance_sec` counts as a point: it and its partner are widened by the tolerance on both
 /// sides, because a point overlaps nothing. 0 if there is no gold span.
 pub fn strict(predicted: &[Span], gold: &[Span], tolerance_sec: f64) -> f64 {
+    strict_above(predicted, gold, tolerance_sec, 0.0)
+}
+
+/// [`strict`] in which overlaps below the threshold count nothing.
+pub fn strict_above(predicted: &[Span], gold: &[Span], tolerance_sec: f64, threshold: f64) -> f64 {
     if gold.is_empty() || predicted.is_empty() {
         return 0.0;
     }
-    let widened = |s: Span| Span {
-        start_sec: s.start_sec - tolerance_sec,
-        end_sec: s.end_sec + tolerance_sec,
-    };
+    let widened =
+        |s: Span| Span { start_sec: s.start_sec - tolerance_sec, end_sec: s.end_sec + tolerance_sec };
     let overlap = |g: Span, p: Span| {
         if p.end_sec < p.start_sec {
             0.0
@@ -102,7 +95,8 @@ pub fn strict(predicted: &[Span], gold: &[Span], tolerance_sec: f64) -> f64 {
             span_iou(g, p)
         }
     };
-    best_assignment(gold.len(), predicted.len(), |g, p| overlap(gold[g], predicted[p]))
+    let counted = |g: usize, p: usize| Some(overlap(gold[g], predicted[p])).filter(|iou| *iou >= threshold);
+    best_assignment(gold.len(), predicted.len(), |g, p| counted(g, p).unwrap_or(0.0))
         / gold.len().max(predicted.len()) as f64
 }
 
@@ -111,10 +105,7 @@ mod tests {
     use super::*;
 
     fn spans(pairs: &[(f64, f64)]) -> Vec<Span> {
-        pairs
-            .iter()
-            .map(|&(start_sec, end_sec)| Span { start_sec, end_sec })
-            .collect()
+        pairs.iter().map(|&(start_sec, end_sec)| Span { start_sec, end_sec }).collect()
     }
 
     #[test]
@@ -123,10 +114,7 @@ mod tests {
             [(0.0, 10.0), (5.0, 15.0), (3.0, 3.0)].map(|(start_sec, end_sec)| Span { start_sec, end_sec });
         assert_eq!(span_iou(a, b), 1.0 / 3.0);
         assert_eq!(span_iou(point, point), 0.0);
-        let endless = Span {
-            start_sec: 1.0,
-            end_sec: f64::INFINITY,
-        };
+        let endless = Span { start_sec: 1.0, end_sec: f64::INFINITY };
         assert_eq!(span_iou(endless, endless), 0.0);
     }
 
@@ -135,10 +123,7 @@ mod tests {
         let gold = spans(&[(0.0, 10.0), (20.0, 30.0)]);
         let predicted = spans(&[(0.0, 10.0), (50.0, 60.0), (70.0, 80.0)]);
         let score = official(&predicted, &gold, 0.3);
-        assert_eq!(
-            (score.mean_iou, score.recall, score.precision),
-            (1.0, 0.5, 1.0 / 3.0)
-        );
+        assert_eq!((score.mean_iou, score.recall, score.precision), (1.0, 0.5, 1.0 / 3.0));
         assert_eq!(strict(&predicted, &gold, 0.5), 1.0 / 3.0);
     }
 

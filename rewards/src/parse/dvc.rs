@@ -22,10 +22,7 @@ static LOOSE_LINE: LazyLock<Regex> = LazyLock::new(|| {
 pub fn parse(text: &str) -> Vec<Segment> {
     let mut events = with_headers(text);
     if events.is_empty() {
-        events = LOOSE_LINE
-            .captures_iter(text)
-            .map(|c| event(&c[1], &c[2], &c[3]))
-            .collect();
+        events = LOOSE_LINE.captures_iter(text).map(|c| event(&c[1], &c[2], &c[3])).collect();
     }
     let mut seen = HashSet::new();
     events.retain(|event| seen.insert((event.span.start_sec.to_bits(), event.span.end_sec.to_bits())));
@@ -35,12 +32,30 @@ pub fn parse(text: &str) -> Vec<Segment> {
 fn event(start: &str, end: &str, caption: &str) -> Segment {
     let number = |text: &str| parse_float(text).unwrap_or(f64::NAN);
     Segment {
-        span: Span {
-            start_sec: number(start),
-            end_sec: number(end),
-        },
+        span: Span { start_sec: number(start), end_sec: number(end) },
         caption: strip(caption).replace('\n', " "),
     }
+}
+
+static ANY_HEADER: LazyLock<Regex> =
+    LazyLock::new(|| compile(r"(<n>)<s>*[-–—−]<s>*(<n>)<s>*(?:seconds?|secs?|s)(?:<s>*[:–-]|<s>|$)"));
+
+/// The events of an answer by the strict rules, repeated ones included.
+///
+/// Repairs: a header opens an event wherever it stands, not only on a line of its own; any dash, blanks around it, a missing
+/// blank behind the colon and abbreviated units are accepted.
+pub fn parse_strict(text: &str) -> Vec<Segment> {
+    let headers: Vec<_> = ANY_HEADER.captures_iter(text).collect();
+    let starts = headers.iter().filter_map(|header| header.get(0)).map(|whole| whole.start());
+    let ends = starts.skip(1).chain([text.len()]);
+    headers
+        .iter()
+        .zip(ends)
+        .map(|(header, end)| {
+            let caption = header.get(0).map_or("", |whole| &text[whole.end()..end]);
+            event(&header[1], &header[2], strip(caption).trim_start_matches("**Description:**"))
+        })
+        .collect()
 }
 
 /// Events by their headers. The regex crate has no look-ahead, so the ends are found first.
@@ -56,13 +71,7 @@ fn with_headers(text: &str) -> Vec<Segment> {
         let caption_end = ends.peek().copied().unwrap_or(text.len());
         if caption_start == caption_end {
             // A header at the very end: the caption is one of the blanks behind its colon, if there are two.
-            if whole
-                .as_str()
-                .chars()
-                .rev()
-                .nth(1)
-                .is_some_and(super::python::is_space)
-            {
+            if whole.as_str().chars().rev().nth(1).is_some_and(super::python::is_space) {
                 events.push(event(&header[1], &header[2], ""));
             }
             break;
@@ -77,19 +86,14 @@ fn with_headers(text: &str) -> Vec<Segment> {
 fn sorted(events: &[Segment]) -> Vec<&Segment> {
     let mut sorted: Vec<&Segment> = events.iter().collect();
     sorted.sort_by(|a, b| {
-        a.span
-            .start_sec
-            .total_cmp(&b.span.start_sec)
-            .then(a.span.end_sec.total_cmp(&b.span.end_sec))
+        a.span.start_sec.total_cmp(&b.span.start_sec).then(a.span.end_sec.total_cmp(&b.span.end_sec))
     });
     sorted
 }
 
 /// Whether any event starts before its predecessor in time ends.
 pub fn has_overlap(events: &[Segment]) -> bool {
-    sorted(events)
-        .windows(2)
-        .any(|pair| pair[0].span.end_sec > pair[1].span.start_sec)
+    sorted(events).windows(2).any(|pair| pair[0].span.end_sec > pair[1].span.start_sec)
 }
 
 /// An event in the sweep, ordered by length, then the earlier one in `order`.
@@ -101,9 +105,7 @@ struct Covering {
 
 impl Ord for Covering {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.length_sec
-            .total_cmp(&other.length_sec)
-            .then(other.order.cmp(&self.order))
+        self.length_sec.total_cmp(&other.length_sec).then(other.order.cmp(&self.order))
     }
 }
 
@@ -125,10 +127,8 @@ impl Eq for Covering {}
 /// such event (the first in time order on ties). Events of no or negative length vanish.
 pub fn flatten_longest(events: &[Segment]) -> Vec<Segment> {
     let order = sorted(events);
-    let mut cuts: Vec<f64> = events
-        .iter()
-        .flat_map(|event| [event.span.start_sec, event.span.end_sec])
-        .collect();
+    let mut cuts: Vec<f64> =
+        events.iter().flat_map(|event| [event.span.start_sec, event.span.end_sec]).collect();
     cuts.sort_by(f64::total_cmp);
     cuts.dedup();
     let mut open = BinaryHeap::new();
@@ -138,11 +138,7 @@ pub fn flatten_longest(events: &[Segment]) -> Vec<Segment> {
         let &[start_sec, end_sec] = window else { continue };
         while let Some(event) = order.get(next).filter(|event| event.span.start_sec <= start_sec) {
             let Span { start_sec, end_sec } = event.span;
-            open.push(Covering {
-                length_sec: end_sec - start_sec,
-                end_sec,
-                order: next,
-            });
+            open.push(Covering { length_sec: end_sec - start_sec, end_sec, order: next });
             next += 1;
         }
         while open.peek().is_some_and(|top| top.end_sec <= start_sec) {
@@ -150,10 +146,7 @@ pub fn flatten_longest(events: &[Segment]) -> Vec<Segment> {
         }
         if let Some(longest) = open.peek() {
             let caption = order[longest.order].caption.clone();
-            pieces.push(Segment {
-                span: Span { start_sec, end_sec },
-                caption,
-            });
+            pieces.push(Segment { span: Span { start_sec, end_sec }, caption });
         }
     }
     pieces
@@ -164,27 +157,30 @@ mod tests {
     use super::*;
 
     fn times(events: &[Segment]) -> Vec<(f64, f64, &str)> {
-        events
-            .iter()
-            .map(|e| (e.span.start_sec, e.span.end_sec, e.caption.as_str()))
-            .collect()
+        events.iter().map(|e| (e.span.start_sec, e.span.end_sec, e.caption.as_str())).collect()
     }
 
     #[test]
     fn an_event_ends_only_at_a_line_that_opens_with_a_header() {
         let text = "0-5 seconds: a\nstill a 5-6 seconds: inside\n6-7 seconds: b";
+        assert_eq!(times(&parse(text)), [(0.0, 5.0, "a still a 5-6 seconds: inside"), (6.0, 7.0, "b")]);
         assert_eq!(
-            times(&parse(text)),
-            [(0.0, 5.0, "a still a 5-6 seconds: inside"), (6.0, 7.0, "b")]
+            times(&parse_strict(text)),
+            [(0.0, 5.0, "a still a"), (5.0, 6.0, "inside"), (6.0, 7.0, "b")]
         );
     }
 
     #[test]
+    fn headers_in_other_styles_count_only_to_the_strict_rules() {
+        let text = "0 – 5 s: cut\n5-9 seconds:tie";
+        assert_eq!(parse(text), []);
+        assert_eq!(times(&parse_strict(text)), [(0.0, 5.0, "cut"), (5.0, 9.0, "tie")]);
+        assert_eq!(parse_strict("10-12 suturing"), []);
+    }
+
+    #[test]
     fn an_empty_description_swallows_the_next_line() {
-        assert_eq!(
-            times(&parse("0-5 seconds:\n5-9 seconds: x")),
-            [(0.0, 5.0, "5-9 seconds: x")]
-        );
+        assert_eq!(times(&parse("0-5 seconds:\n5-9 seconds: x")), [(0.0, 5.0, "5-9 seconds: x")]);
     }
 
     #[test]
@@ -199,20 +195,13 @@ mod tests {
         assert!(has_overlap(&events));
         assert_eq!(
             times(&flatten_longest(&events)),
-            [
-                (0.0, 2.0, "long"),
-                (2.0, 4.0, "long"),
-                (4.0, 10.0, "long"),
-                (20.0, 21.0, "alone")
-            ]
+            [(0.0, 2.0, "long"), (2.0, 4.0, "long"), (4.0, 10.0, "long"), (20.0, 21.0, "alone")]
         );
     }
 
     #[test]
     fn a_long_answer_takes_no_quadratic_time() {
-        let text: String = (0..60_000)
-            .map(|i| format!("{i}-{} seconds: x\n", i + 30_000))
-            .collect();
+        let text: String = (0..60_000).map(|i| format!("{i}-{} seconds: x\n", i + 30_000)).collect();
         let events = parse(&text);
         assert_eq!(events.len(), 60_000);
         assert_eq!(flatten_longest(&events).len(), 89_999);

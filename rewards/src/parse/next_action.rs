@@ -24,23 +24,14 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let data: Value = serde_json::from_str(include_str!("next_action_classes.json"))
         .expect("the embedded class lists are JSON, as a test shows");
     let labels = |value: &Value| -> Vec<String> {
-        value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let object = |key: &str| data[key].as_object().cloned().unwrap_or_default();
     let nurvid: Vec<(String, String, Vec<String>)> = object("NurViD")
         .iter()
         .map(|(name, list)| (name.to_lowercase(), name.clone(), labels(list)))
         .collect();
-    let all: BTreeSet<String> = nurvid
-        .iter()
-        .flat_map(|(_, _, labels)| labels.iter().cloned())
-        .collect();
+    let all: BTreeSet<String> = nurvid.iter().flat_map(|(_, _, labels)| labels.iter().cloned()).collect();
     Tables {
         avos: labels(&data["AVOS"]),
         cholec_t50: labels(&data["CholecT50"]),
@@ -57,11 +48,16 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
 /// The answer trimmed, and for CoPESD with renamed labels brought up to date.
 pub fn normalise(source: &str, text: &str) -> String {
     let text = strip(text);
-    let renamed = TABLES
-        .copesd_renamed
-        .iter()
-        .find(|(old, _)| source == "CoPESD" && old == text);
+    let renamed = TABLES.copesd_renamed.iter().find(|(old, _)| source == "CoPESD" && old == text);
     renamed.map_or(text, |(_, new)| new).to_owned()
+}
+
+/// A label for comparison by the strict rules: case, and whether words are joined by blanks, hyphens or underscores, do not
+/// matter, nor does a full stop at the end.
+pub fn fold(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.').to_lowercase();
+    let words = text.split(|c: char| c == '-' || c == '_' || super::python::is_space(c));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// NurViD's procedure of a question: the first in table order whose name the question contains, case ignored.
@@ -70,11 +66,7 @@ pub fn procedure(source: &str, question: &str) -> Option<&'static str> {
         return None;
     }
     let question = question.to_lowercase();
-    TABLES
-        .nurvid
-        .iter()
-        .find(|(lower, _, _)| question.contains(lower))
-        .map(|(_, name, _)| name.as_str())
+    TABLES.nurvid.iter().find(|(lower, _, _)| question.contains(lower)).map(|(_, name, _)| name.as_str())
 }
 
 /// The closed class list for a question; `None` for sources without one.
@@ -104,18 +96,12 @@ mod tests {
         assert_eq!(TABLES.nurvid.len(), 49);
         assert_eq!(TABLES.copesd_renamed.len(), 8);
         assert_eq!(classes("EgoSurgery", ""), None);
-        assert_eq!(
-            classes("NurViD", "no procedure here").map(<[_]>::len),
-            Some(TABLES.nurvid_all.len())
-        );
+        assert_eq!(classes("NurViD", "no procedure here").map(<[_]>::len), Some(TABLES.nurvid_all.len()));
     }
 
     #[test]
     fn the_first_procedure_in_the_table_wins() {
-        assert_eq!(
-            procedure("NurViD", "SUBCUTANEOUS INJECTION INSULIN"),
-            Some("Subcutaneous Injection")
-        );
+        assert_eq!(procedure("NurViD", "SUBCUTANEOUS INJECTION INSULIN"), Some("Subcutaneous Injection"));
         assert_eq!(
             procedure("NurViD", "female retention catheterization"),
             Some("Female Retention Catheterization")
@@ -123,14 +109,14 @@ mod tests {
     }
 
     #[test]
+    fn folding_ignores_case_and_joints() {
+        assert_eq!(fold(" Gallbladder  Dissection.\n"), fold("gallbladder-dissection"));
+        assert_ne!(fold("tying"), fold("cutting"));
+    }
+
+    #[test]
     fn only_copesd_has_renamed_labels() {
-        assert_eq!(
-            normalise("CoPESD", " dissect flap with knife\n"),
-            "dissect flap tissue with knife"
-        );
-        assert_eq!(
-            normalise("NurViD", "dissect flap with knife"),
-            "dissect flap with knife"
-        );
+        assert_eq!(normalise("CoPESD", " dissect flap with knife\n"), "dissect flap tissue with knife");
+        assert_eq!(normalise("NurViD", "dissect flap with knife"), "dissect flap with knife");
     }
 }

@@ -37,10 +37,8 @@ pub fn strip(text: &str) -> &str {
 
 /// A regex class for `\d`, brackets included.
 fn digit_class() -> String {
-    let runs: Vec<String> = DIGIT_ZEROS
-        .iter()
-        .map(|zero| format!(r"\x{{{zero:x}}}-\x{{{:x}}}", zero + 9))
-        .collect();
+    let runs: Vec<String> =
+        DIGIT_ZEROS.iter().map(|zero| format!(r"\x{{{zero:x}}}-\x{{{:x}}}", zero + 9)).collect();
     format!("[{}]", runs.concat())
 }
 
@@ -48,22 +46,14 @@ fn digit_class() -> String {
 /// number (digits, perhaps a point and digits).
 pub(crate) fn compile(pattern: &str) -> Regex {
     static DIGIT: LazyLock<String> = LazyLock::new(digit_class);
-    let pattern = pattern
-        .replace("<n>", r"<d>+(?:\.<d>+)?")
-        .replace("<s>", r"[\s\x1c-\x1f]")
-        .replace("<d>", &DIGIT);
+    let pattern =
+        pattern.replace("<n>", r"<d>+(?:\.<d>+)?").replace("<s>", r"[\s\x1c-\x1f]").replace("<d>", &DIGIT);
     Regex::new(&pattern).expect("the patterns are constants and every one is compiled by a test")
 }
 
 /// Replaces digits of other scripts by ASCII ones.
 fn ascii_digits(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            digit_value(c)
-                .and_then(|value| char::from_digit(value, 10))
-                .unwrap_or(c)
-        })
-        .collect()
+    text.chars().map(|c| digit_value(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c)).collect()
 }
 
 /// `float(text)`; `None` where Python raises `ValueError`.
@@ -101,13 +91,9 @@ pub fn parse_digits(text: &str) -> Option<f64> {
 
 /// `int(text)` for a run of digits. Python's integers have no bound; ours stop at `i64::MAX`, which no score reaches.
 pub fn parse_score(digits: &str) -> Option<i64> {
-    digits.chars().try_fold(0_i64, |value, c| {
-        Some(
-            value
-                .saturating_mul(10)
-                .saturating_add(i64::from(digit_value(c)?)),
-        )
-    })
+    digits
+        .chars()
+        .try_fold(0_i64, |value, c| Some(value.saturating_mul(10).saturating_add(i64::from(digit_value(c)?))))
 }
 
 /// `repr(value)` of a float: the shortest digits that read back, with an exponent below 1e-4 and from 1e16 on.
@@ -122,17 +108,11 @@ pub fn repr(value: f64) -> String {
     if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
         let scientific = format!("{value:e}");
         if let Some((mantissa, exponent)) = scientific.split_once('e') {
-            let (sign, digits) = exponent
-                .strip_prefix('-')
-                .map_or(('+', exponent), |digits| ('-', digits));
+            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
             return format!("{mantissa}e{sign}{digits:0>2}");
         }
     }
-    if value == value.trunc() {
-        format!("{value:.1}")
-    } else {
-        format!("{value}")
-    }
+    if value == value.trunc() { format!("{value:.1}") } else { format!("{value}") }
 }
 
 /// `"%.1f" % value`: correctly rounded from the binary value, exact ties to even.
@@ -142,11 +122,7 @@ pub fn one_decimal(value: f64) -> String {
 
 /// `round(value, 2)`.
 pub fn round_2(value: f64) -> f64 {
-    if value.is_finite() {
-        format!("{value:.2}").parse().unwrap_or(value)
-    } else {
-        value
-    }
+    if value.is_finite() { format!("{value:.2}").parse().unwrap_or(value) } else { value }
 }
 
 #[cfg(test)]
@@ -179,9 +155,7 @@ mod tests {
             assert_eq!(parse_float(text), Some(value), "{text:?}");
         }
         assert!(parse_float("NaN").is_some_and(f64::is_nan));
-        for text in [
-            "", ".", "1__0", "_1", "1_", "1_.0", "0x1", "1 2", "e5", "--1", "+-1", "infin",
-        ] {
+        for text in ["", ".", "1__0", "_1", "1_", "1_.0", "0x1", "1 2", "e5", "--1", "+-1", "infin"] {
             assert_eq!(parse_float(text), None, "{text:?}");
         }
     }
@@ -193,13 +167,7 @@ mod tests {
         assert_eq!(repr(1e16), "1e+16");
         assert_eq!(repr(1.5e-5), "1.5e-05");
         assert_eq!(repr(123_456_789_012_345.0), "123456789012345.0");
-        for (value, text) in [
-            (8.25, "8.2"),
-            (8.35, "8.3"),
-            (0.05, "0.1"),
-            (47.35, "47.4"),
-            (2.5, "2.5"),
-        ] {
+        for (value, text) in [(8.25, "8.2"), (8.35, "8.3"), (0.05, "0.1"), (47.35, "47.4"), (2.5, "2.5")] {
             assert_eq!(one_decimal(value), text);
         }
         assert_eq!(round_2(0.125), 0.12);

@@ -87,10 +87,24 @@ pub fn parse(text: &str) -> SkillAnswer {
         sum += parse_float(&found[1]).unwrap_or(f64::NAN);
         count += 1.0;
     }
-    SkillAnswer {
-        aspects,
-        mean_score: (count > 0.0).then(|| sum / count),
-    }
+    SkillAnswer { aspects, mean_score: (count > 0.0).then(|| sum / count) }
+}
+
+static STRICT: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let pattern = |aspect: &&str| compile(&format!(r"(?i){}:<s>*(<d>)/5", regex::escape(aspect)));
+    ASPECTS.iter().map(pattern).collect()
+});
+
+/// The six scores by aspect by the strict rules; `None` unless each aspect has one from 1 to 5.
+///
+/// Repairs: separators and case do not matter, and an answer that leaves aspects out is none. The first score of an aspect
+/// counts. Same numbers as the strict parser that the benchmark's first code release held.
+pub fn parse_strict(text: &str) -> Option<BTreeMap<String, i64>> {
+    let score = |(aspect, pattern): (&&str, &Regex)| {
+        let score = parse_score(&pattern.captures(text)?[1]).filter(|score| (1..=5).contains(score))?;
+        Some(((*aspect).to_owned(), score))
+    };
+    ASPECTS.iter().zip(&*STRICT).map(score).collect()
 }
 
 #[cfg(test)]
@@ -104,6 +118,15 @@ mod tests {
         assert_eq!(answer.aspects["Time and motion"], 4);
         assert_eq!(answer.aspects["time and motion"], 2);
         assert_eq!(answer.mean_score, Some(3.0));
+    }
+
+    #[test]
+    fn strict_wants_all_six_in_range() {
+        let text = ASPECTS.map(|aspect| format!("{aspect}: 3/5")).join("\n");
+        assert_eq!(parse(&text).aspects.len(), 1);
+        assert_eq!(parse_strict(&text).map(|scores| scores.len()), Some(6));
+        assert_eq!(parse_strict(&text.replace("motion: 3", "motion: 7")), None);
+        assert_eq!(parse_strict("Time and motion: 3/5"), None);
     }
 
     #[test]

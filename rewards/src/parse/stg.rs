@@ -46,24 +46,35 @@ impl Boxes {
 pub fn entries(text: &str) -> Vec<Entry> {
     TIMED
         .captures_iter(text)
-        .map(|c| Entry {
-            time_sec: parse_float(&c[1]).unwrap_or(f64::NAN),
-            box_xyxy: corners(&c[2]),
-        })
+        .map(|c| Entry { time_sec: parse_float(&c[1]).unwrap_or(f64::NAN), box_xyxy: corners(&c[2]) })
         .collect()
+}
+
+static ANY_TIMED: LazyLock<Regex> =
+    LazyLock::new(|| compile(r"(?i)(<n>)<s>*(?:seconds?|secs?|s)<s>*:?<s>*\[+([^\[\]]+)\]"));
+static ANY_LIST: LazyLock<Regex> = LazyLock::new(|| compile(r"\[([^\[\]]+)\]"));
+
+/// The entries of an answer by the strict rules.
+///
+/// Repairs: singular and abbreviated units, and a missing colon or blank, still make an entry; where there is none, every
+/// bracket counts as a box, decimals allowed, dealt to `asked_times_sec` in order (surplus ones are dropped).
+pub fn entries_strict(text: &str, asked_times_sec: &[f64]) -> Vec<Entry> {
+    let timed: Vec<Entry> = ANY_TIMED
+        .captures_iter(text)
+        .map(|c| Entry { time_sec: parse_float(&c[1]).unwrap_or(f64::NAN), box_xyxy: corners(&c[2]) })
+        .collect();
+    if !timed.is_empty() {
+        return timed;
+    }
+    let lists = ANY_LIST.captures_iter(text).zip(asked_times_sec);
+    lists.map(|(c, &time_sec)| Entry { time_sec, box_xyxy: corners(&c[1]) }).collect()
 }
 
 /// Four comma-separated numbers, stray brackets and blanks around each removed.
 fn corners(content: &str) -> Option<[f64; 4]> {
-    let mut numbers = content
-        .split(',')
-        .map(|part| parse_float(strip(part).trim_start_matches('[').trim_end_matches(']')));
-    let corners = [
-        numbers.next()??,
-        numbers.next()??,
-        numbers.next()??,
-        numbers.next()??,
-    ];
+    let mut numbers =
+        content.split(',').map(|part| parse_float(strip(part).trim_start_matches('[').trim_end_matches(']')));
+    let corners = [numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??];
     numbers.next().is_none().then_some(corners)
 }
 
@@ -107,17 +118,8 @@ mod tests {
     fn a_malformed_box_takes_the_last_good_one() {
         let text = "0.0 seconds: [1] 1 seconds: [1, 2, 3, 4] 2 seconds: [1, x, 3, 4]";
         let good = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(
-            parse(text),
-            Boxes::Timed(vec![("1.0".into(), good), ("2.0".into(), good)])
-        );
-        assert_eq!(
-            entries(text)
-                .iter()
-                .filter(|entry| entry.box_xyxy.is_none())
-                .count(),
-            2
-        );
+        assert_eq!(parse(text), Boxes::Timed(vec![("1.0".into(), good), ("2.0".into(), good)]));
+        assert_eq!(entries(text).iter().filter(|entry| entry.box_xyxy.is_none()).count(), 2);
     }
 
     #[test]
@@ -126,13 +128,7 @@ mod tests {
         else {
             panic!("timed boxes expected");
         };
-        assert_eq!(
-            boxes,
-            [
-                ("1.0".into(), [5.0, 5.0, 6.0, 6.0]),
-                ("3.0".into(), [0.0, 0.0, 1.0, 1.0])
-            ]
-        );
+        assert_eq!(boxes, [("1.0".into(), [5.0, 5.0, 6.0, 6.0]), ("3.0".into(), [0.0, 0.0, 1.0, 1.0])]);
     }
 
     #[test]
@@ -142,5 +138,8 @@ mod tests {
             Boxes::Listed(vec![[1.0, 2.0, 3.0, 4.0]])
         );
         assert!(parse("5.0 second: [1, 2, 3, 4]").is_empty());
+        let good = Entry { time_sec: 5.0, box_xyxy: Some([1.0, 2.0, 3.0, 4.5]) };
+        assert_eq!(entries_strict("5.0 second: [1, 2, 3, 4.5]", &[]), [good]);
+        assert_eq!(entries_strict("[[1, 2, 3, 4.5]], [9]", &[5.0]), [good]);
     }
 }

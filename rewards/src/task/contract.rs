@@ -26,12 +26,7 @@ pub(crate) fn sample(task: TaskKind, gold: Gold) -> TaskSample {
 }
 
 fn spans(pairs: &[(f64, f64)]) -> Gold {
-    Gold::Spans(
-        pairs
-            .iter()
-            .map(|&(start_sec, end_sec)| Span { start_sec, end_sec })
-            .collect(),
-    )
+    Gold::Spans(pairs.iter().map(|&(start_sec, end_sec)| Span { start_sec, end_sec }).collect())
 }
 
 fn boxes(entries: &[(f64, [f64; 4])]) -> Gold {
@@ -92,10 +87,7 @@ fn subjects() -> Vec<Subject> {
             reward: Box::new(StgReward { format }),
             sample: sample(
                 TaskKind::Stg,
-                boxes(&[
-                    (66.0, [117.54, 339.56, 626.88, 1005.62]),
-                    (74.0, [104.48, 313.44, 587.7, 1005.62]),
-                ]),
+                boxes(&[(66.0, [117.54, 339.56, 626.88, 1005.62]), (74.0, [104.48, 313.44, 587.7, 1005.62])]),
             ),
             half_right: "66.0 seconds: [117.54, 339.56, 626.88, 1005.62]",
             attacks: vec![
@@ -112,15 +104,8 @@ fn subjects() -> Vec<Subject> {
 
 impl Subject {
     fn score(&self, text: &str) -> (f32, f32) {
-        let response = Response {
-            text,
-            num_tokens: text.len(),
-            truncated: false,
-        };
-        let scores = self
-            .reward
-            .score_group(&self.sample, &[response])
-            .expect("the sample suits the reward");
+        let response = Response { text, num_tokens: text.len(), truncated: false };
+        let scores = self.reward.score_group(&self.sample, &[response]).expect("the sample suits the reward");
         match scores.as_slice() {
             [Score::Scored { value, raw, parts }] => {
                 assert!(
@@ -146,11 +131,7 @@ impl Subject {
 #[test]
 fn gold_earns_the_maximum_and_nothing_the_minimum() {
     for subject in subjects() {
-        assert!(
-            (subject.value(&subject.gold_text()) - 1.0).abs() < 1e-6,
-            "{}",
-            subject.name
-        );
+        assert!((subject.value(&subject.gold_text()) - 1.0).abs() < 1e-6, "{}", subject.name);
         assert_eq!(subject.score(""), (0.0, 0.0), "{}", subject.name);
     }
 }
@@ -160,14 +141,9 @@ fn padding_never_beats_gold() {
     for subject in subjects() {
         let gold = subject.gold_text();
         let best = subject.value(&gold);
-        for padding in [
-            "\n",
-            " ",
-            &gold,
-            "1.0-2.0 seconds.",
-            "66.0 seconds: [0, 0, 9, 9]",
-            "word ".repeat(500).as_str(),
-        ] {
+        for padding in
+            ["\n", " ", &gold, "1.0-2.0 seconds.", "66.0 seconds: [0, 0, 9, 9]", "word ".repeat(500).as_str()]
+        {
             assert!(
                 subject.value(&format!("{gold} {padding}")) <= best,
                 "{}: {padding:?} behind",
@@ -207,11 +183,7 @@ fn the_order_of_a_list_does_not_matter() {
                 other => panic!("no list in {other:?}"),
             }
             let text = canonical_answer(&gold).expect("subjects have gold");
-            assert!(
-                (subject.value(&text) - 1.0).abs() < 1e-6,
-                "{}, seed {SEED}: {text}",
-                subject.name
-            );
+            assert!((subject.value(&text) - 1.0).abs() < 1e-6, "{}, seed {SEED}: {text}", subject.name);
         }
     }
 }
@@ -257,9 +229,7 @@ fn any_text_scores_in_range() {
     for subject in subjects() {
         for round in 0..2000 {
             let length = rng.random_range(0..40);
-            let text: String = (0..length)
-                .map(|_| pieces[rng.random_range(0..pieces.len())])
-                .collect();
+            let text: String = (0..length).map(|_| pieces[rng.random_range(0..pieces.len())]).collect();
             let (value, raw) = subject.score(&text);
             for number in [value, raw] {
                 assert!(
@@ -277,15 +247,9 @@ fn a_group_is_scored_as_its_members_are() {
     for subject in subjects() {
         let gold = subject.gold_text();
         let texts = [gold.as_str(), "", subject.half_right, &subject.attacks[0]];
-        let responses = texts.map(|text| Response {
-            text,
-            num_tokens: 1,
-            truncated: true,
-        });
-        let scores = subject
-            .reward
-            .score_group(&subject.sample, &responses)
-            .expect("the sample suits the reward");
+        let responses = texts.map(|text| Response { text, num_tokens: 1, truncated: true });
+        let scores =
+            subject.reward.score_group(&subject.sample, &responses).expect("the sample suits the reward");
         let values: Vec<f32> = scores
             .iter()
             .map(|score| match score {
@@ -300,25 +264,15 @@ fn a_group_is_scored_as_its_members_are() {
 #[test]
 fn records_without_gold_are_unscored_or_refused() {
     for (reward, task, empty) in [
-        (
-            &TagReward::default() as &dyn Reward,
-            TaskKind::Tag,
-            Gold::Spans(vec![]),
-        ),
+        (&TagReward::default() as &dyn Reward, TaskKind::Tag, Gold::Spans(vec![])),
         (&StgReward::default(), TaskKind::Stg, Gold::Boxes(vec![])),
     ] {
-        let response = Response {
-            text: "1.0-2.0 seconds.",
-            num_tokens: 1,
-            truncated: false,
-        };
+        let response = Response { text: "1.0-2.0 seconds.", num_tokens: 1, truncated: false };
         let scores = reward
             .score_group(&sample(task, empty), &[response])
             .expect("an empty list is no failure of ours");
         assert!(matches!(scores[..], [Score::Unscored(_)]));
-        let error = reward
-            .score_group(&sample(task, Gold::Hidden), &[response])
-            .expect_err("hidden truth");
+        let error = reward.score_group(&sample(task, Gold::Hidden), &[response]).expect_err("hidden truth");
         assert!(error.to_string().contains("row 3 (CoPESD"), "{error}");
     }
 }

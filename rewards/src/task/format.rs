@@ -46,11 +46,7 @@ impl Default for FormatFactor {
 impl FormatFactor {
     /// The factor of an answer.
     pub(crate) fn of(self, is_canonical: bool) -> f32 {
-        if is_canonical {
-            1.0
-        } else {
-            self.otherwise.clamp(0.0, 1.0)
-        }
+        if is_canonical { 1.0 } else { self.otherwise.clamp(0.0, 1.0) }
     }
 }
 

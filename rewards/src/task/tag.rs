@@ -23,13 +23,7 @@ pub struct TagReward {
 
 fn to_answer_resolution(spans: &[Span]) -> Vec<Span> {
     let round = |sec: f64| (sec * 10.0).round() / 10.0;
-    spans
-        .iter()
-        .map(|s| Span {
-            start_sec: round(s.start_sec),
-            end_sec: round(s.end_sec),
-        })
-        .collect()
+    spans.iter().map(|s| Span { start_sec: round(s.start_sec), end_sec: round(s.end_sec) }).collect()
 }
 
 impl Reward for TagReward {
@@ -46,20 +40,12 @@ impl Reward for TagReward {
             return Ok(vec![Score::Unscored(reason); responses.len()]);
         }
         let gold = to_answer_resolution(gold);
-        let half_frame_sec = if sample.fps > 0.0 && sample.fps.is_finite() {
-            0.5 / sample.fps
-        } else {
-            0.5
-        };
+        let half_frame_sec = if sample.fps > 0.0 && sample.fps.is_finite() { 0.5 / sample.fps } else { 0.5 };
         let score = |response: &Response<'_>| {
             let predicted = to_answer_resolution(&parse::tag::parse(response.text));
             let iou = span_iou::strict(&predicted, &gold, half_frame_sec) as f32;
             let format = self.format.of(is_canonical_spans(response.text));
-            Score::Scored {
-                value: iou * format,
-                raw: iou,
-                parts: vec![("iou", iou), ("format", format)],
-            }
+            Score::Scored { value: iou * format, raw: iou, parts: vec![("iou", iou), ("format", format)] }
         };
         Ok(responses.iter().map(score).collect())
     }

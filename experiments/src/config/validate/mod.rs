@@ -7,7 +7,7 @@ mod stage;
 
 use std::collections::BTreeSet;
 
-use medgrpo_datasets::TaskKind;
+use medgrpo_datasets::{TaskKind, synth::MIN_CLIPS};
 
 use super::{
     resolved::{Data, Evaluate, Experiment, ModelSource, Video},
@@ -27,7 +27,7 @@ pub(super) struct Finding {
 pub(super) fn validate(experiment: &Experiment) -> Vec<Finding> {
     let mut judge = Judge::default();
     if let Some(practice) = &experiment.practice {
-        judge.at_least("practice.clips", practice.clips, 1);
+        judge.at_least("practice.clips", practice.clips, MIN_CLIPS);
     }
     if let ModelSource::Init(init) = &experiment.model {
         judge.model_init(init);

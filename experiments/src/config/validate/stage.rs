@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use medgrpo_datasets::TaskKind;
+use medgrpo_rewards::{compose::PerTask, task::format::FormatFactor};
 
 use super::Judge;
 use crate::config::resolved::{Data, Experiment, Grpo, Recipe, Stage, Trainer};
-
-/// The tasks that have a reward to train on.
-const REWARDED_TASKS: [TaskKind; 2] = [TaskKind::Tag, TaskKind::Stg];
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -115,26 +112,21 @@ impl Judge {
     }
 
     fn grpo(&mut self, key: &str, grpo: &Grpo, stage: &Stage) {
-        let unrewarded: Vec<_> = stage
-            .data
-            .tasks
-            .iter()
-            .filter(|task| !REWARDED_TASKS.contains(task))
+        let reward = PerTask::grounding(FormatFactor::default());
+        let tasks = stage.data.tasks.iter();
+        let unrewarded: Vec<_> = tasks
+            .filter(|task| !reward.covers(**task))
+            .map(|task| task.key())
             .collect();
         if !unrewarded.is_empty() {
-            let list = |tasks: &[String]| tasks.join(", ");
-            let names: Vec<_> = unrewarded.iter().map(|task| task.to_string()).collect();
-            let rewarded: Vec<_> = REWARDED_TASKS.iter().map(|task| format!("\"{task}\"")).collect();
+            let names = unrewarded.join(", ");
             let message = format!(
-                "stage \"{}\" would train on tasks without a reward ({})",
-                stage.name,
-                list(&names)
+                "stage \"{}\" would train on tasks without a reward ({names})",
+                stage.name
             );
-            self.note(
-                format!("{key}.data.tasks"),
-                message,
-                format!("set {key}.data.tasks = [{}] or a part of it", list(&rewarded)),
-            );
+            let rewarded: Vec<_> = reward.tasks().map(|task| format!("\"{task}\"")).collect();
+            let help = format!("set {key}.data.tasks = [{}] or a part of it", rewarded.join(", "));
+            self.note(format!("{key}.data.tasks"), message, help);
         }
         let key = format!("{key}.recipe");
         if grpo.num_generations < 2 {

@@ -1,0 +1,130 @@
+//! The records of an experiment: files, the tasks taken from them, and their order.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use medgrpo_datasets::{
+    Dataset, MedVidBenchFile, TaskKind, TaskSample, Usable,
+    cursor::{Cursor, CursorState, Group},
+};
+use medgrpo_trainers::{TrainError, feeder::SampleStream};
+use serde_json::Value;
+
+use crate::config::resolved::{EvalFile, Experiment, OnBadRow, TrainFile};
+
+/// A file with the rows that can be used.
+pub(crate) struct DataFile {
+    pub(crate) path: PathBuf,
+    pub(crate) usable: Usable<MedVidBenchFile>,
+    pub(crate) weight: f64,
+    pub(crate) tasks: Vec<TaskKind>,
+}
+
+impl DataFile {
+    fn open(path: &PathBuf, root: &PathBuf, weight: f64, tasks: &[TaskKind], on_bad_row: OnBadRow) -> Result<Self> {
+        let policy = match on_bad_row {
+            OnBadRow::Error => medgrpo_datasets::OnBadRow::Error,
+            OnBadRow::Skip => medgrpo_datasets::OnBadRow::Skip,
+        };
+        let usable = Usable::new(MedVidBenchFile::open(path, root)?, policy)
+            .context("give `data.on_bad_row = \"skip\"` to train without the bad rows")?;
+        Ok(Self { path: path.clone(), usable, weight, tasks: tasks.to_vec() })
+    }
+
+    /// Places in `usable` of the rows of these tasks.
+    pub(crate) fn places(&self, tasks: &[TaskKind]) -> Vec<usize> {
+        let labels = self.usable.labels().iter().enumerate();
+        labels
+            .filter(|(_, label)| self.tasks.contains(&label.task) && tasks.contains(&label.task))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// Names a row in messages.
+    pub(crate) fn origin(&self, sample: &TaskSample) -> String {
+        format!("{}, row {}", self.path.display(), sample.row)
+    }
+}
+
+/// Opens the files to train on.
+pub(crate) fn open_train(experiment: &Experiment) -> Result<Arc<Vec<DataFile>>> {
+    let open = |file: &TrainFile| DataFile::open(&file.file, &file.root, file.weight, &file.tasks, experiment.data.on_bad_row);
+    Ok(Arc::new(experiment.data.train.iter().map(open).collect::<Result<_>>()?))
+}
+
+/// A split to evaluate on.
+pub(crate) struct EvalSplit {
+    pub(crate) name: String,
+    pub(crate) file: DataFile,
+}
+
+impl EvalSplit {
+    /// Places of at most `limit` rows of each task, spread evenly over the file; 0 takes all.
+    pub(crate) fn places(&self, limit: usize) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        for &task in &self.file.tasks {
+            let places = self.file.places(&[task]);
+            let count = if limit == 0 { places.len() } else { limit.min(places.len()) };
+            chosen.extend((0..count).map(|number| places[number * places.len() / count]));
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+}
+
+/// Opens the splits that the experiment evaluates on.
+pub(crate) fn open_eval(experiment: &Experiment) -> Result<Vec<EvalSplit>> {
+    let Some(evaluate) = &experiment.evaluate else {
+        return Ok(Vec::new());
+    };
+    let wanted = |file: &&EvalFile| evaluate.splits.contains(&file.name);
+    let open = |file: &EvalFile| {
+        let data = DataFile::open(&file.file, &file.root, 1.0, &file.tasks, experiment.data.on_bad_row)?;
+        Ok(EvalSplit { name: file.name.clone(), file: data })
+    };
+    experiment.data.eval.iter().filter(wanted).map(open).collect()
+}
+
+/// The training samples of one stage in their seeded order.
+pub(crate) struct MixtureStream {
+    files: Arc<Vec<DataFile>>,
+    /// (file, place) of every row of the stage.
+    rows: Vec<(usize, usize)>,
+    cursor: Cursor,
+}
+
+impl MixtureStream {
+    /// The rows of `tasks`, from the start or from a saved place.
+    pub(crate) fn new(files: &Arc<Vec<DataFile>>, tasks: &[TaskKind], seed: u64, state: Option<&Value>) -> Result<Self> {
+        let mut rows = Vec::new();
+        let mut groups = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            let first = rows.len();
+            rows.extend(file.places(tasks).into_iter().map(|place| (number, place)));
+            groups.push(Group { rows: (first..rows.len()).collect(), weight: file.weight });
+        }
+        if rows.is_empty() {
+            let names: Vec<&str> = tasks.iter().map(|task| task.key()).collect();
+            bail!("no row of `data.train` is of the tasks of this stage ({})", names.join(", "));
+        }
+        let mut cursor = Cursor::weighted(groups, seed)?;
+        if let Some(state) = state {
+            let state: CursorState = serde_json::from_value(state.clone()).context("the checkpoint's place in the data")?;
+            cursor = cursor.resume(state)?;
+        }
+        Ok(Self { files: Arc::clone(files), rows, cursor })
+    }
+}
+
+impl SampleStream for MixtureStream {
+    fn next_sample(&mut self) -> Result<(String, TaskSample), TrainError> {
+        let (file, place) = self.rows[self.cursor.next_row()];
+        let file = &self.files[file];
+        let sample = file.usable.get(place)?;
+        Ok((file.origin(&sample), sample))
+    }
+
+    fn state(&self) -> Value {
+        serde_json::to_value(self.cursor.state()).expect("plain numbers serialise")
+    }
+}

@@ -1,0 +1,9 @@
+//! From a resolved experiment to the objects that do the work.
+
+mod data;
+mod init_model;
+mod method;
+
+pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train};
+pub(crate) use init_model::init_model;
+pub(crate) use method::{learner_config, recipe};

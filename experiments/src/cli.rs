@@ -1,0 +1,235 @@
+//! The command line: what may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::Device;
+
+/// Fine-tune vision-language models on medical video: SFT, GRPO and their kin, as TOML files.
+#[derive(Debug, Parser)]
+#[command(name = "medgrpo", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Validate an experiment: config, data, model directory and token counts, without loading weights
+    Check(CheckArgs),
+    /// Run an experiment, or go on with one
+    Train(TrainArgs),
+    /// Log-probabilities of each conversation's last answer
+    Score(ScoreArgs),
+    /// Answer conversations
+    Generate(GenerateArgs),
+    /// Write what the model sees of each conversation: ids, positions, pixels
+    Inspect(InspectArgs),
+    /// Time forward passes, training steps, generation or preprocessing
+    Bench(BenchArgs),
+    /// Make and look at data
+    #[command(subcommand)]
+    Data(DataCommand),
+}
+
+/// Where to compute and how much of the machine to use.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DeviceArgs {
+    /// cpu, wgpu or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+    /// Worker threads; 0 takes all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// A model and conversations for it.
+#[derive(Args, Clone, Debug)]
+pub struct InputArgs {
+    /// Hugging Face checkpoint directory
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Conversations, one JSON object a line: {"messages": […]}
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The experiment
+    pub config: PathBuf,
+    /// Override a key: --set stage.0.trainer.max_steps=10
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+/// Arguments of `train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The experiment
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub config: Option<PathBuf>,
+    /// Override a key: --set stage.0.trainer.max_steps=10
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
+    pub overrides: Vec<String>,
+    /// Run directory
+    #[arg(long, conflicts_with = "resume")]
+    pub out: Option<PathBuf>,
+    /// Go on with this run directory from its last checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Device and threads
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `score`.
+#[derive(Args, Debug)]
+pub struct ScoreArgs {
+    /// Model and conversations
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Result, one JSON object a line: {"index", "token_ids", "logprobs"}
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Conversations at a time
+    #[arg(long, default_value_t = 8)]
+    pub batch_size: usize,
+    /// Device and threads
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `generate`.
+#[derive(Args, Debug)]
+pub struct GenerateArgs {
+    /// Model and conversations
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Result, one JSON object a line: {"index", "completions": [{"text", "token_ids", "finish_reason"}]}
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Longest answer in tokens
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Sample from the smallest set of tokens with this much probability
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Sample from this many tokens; 0 is off
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Penalty on tokens already seen, in prompt or answer
+    #[arg(long, default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Answers per conversation
+    #[arg(long, default_value_t = 1)]
+    pub num_generations: usize,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Conversations at a time
+    #[arg(long, default_value_t = 8)]
+    pub batch_size: usize,
+    /// Device and threads
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// Model and conversations
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Result: a safetensors file with {i}.input_ids, {i}.position_ids, {i}.pixel_values, …
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// What `bench` times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// Log-probabilities of the answers, without gradients
+    Forward,
+    /// Forward, backward and optimizer step
+    Train,
+    /// Answers of `max_new_tokens` tokens
+    Generate,
+    /// Decoding, resizing and tokenising
+    Process,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Hugging Face checkpoint directory
+    #[arg(long)]
+    pub model: PathBuf,
+    /// What to time
+    #[arg(long)]
+    pub what: BenchWhat,
+    /// Conversations with answers, one JSON object a line; without it, text of `seq_len` tokens
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Sequences at a time
+    #[arg(long, default_value_t = 4)]
+    pub batch_size: usize,
+    /// Tokens per sequence where no data is given
+    #[arg(long, default_value_t = 256)]
+    pub seq_len: usize,
+    /// Tokens to generate
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: usize,
+    /// Timed repetitions, after one to warm up
+    #[arg(long, default_value_t = 5)]
+    pub repetitions: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Device and threads
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Verbs on data.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Render a practice set: scenes with exact ground truth for all eight tasks
+    Synth(SynthArgs),
+    /// List every bad row of a MedVidBench file
+    Check(DataCheckArgs),
+}
+
+/// Arguments of `data synth`.
+#[derive(Args, Debug)]
+pub struct SynthArgs {
+    /// Folder to make
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Seed of everything in it
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Number of clips
+    #[arg(long, default_value_t = 200)]
+    pub clips: usize,
+}
+
+/// Arguments of `data check`.
+#[derive(Args, Debug)]
+pub struct DataCheckArgs {
+    /// The records (.json, .json.gz or .jsonl)
+    pub file: PathBuf,
+    /// Directory of the media; the file's own by default
+    #[arg(long)]
+    pub root: Option<PathBuf>,
+    /// Leave the media alone
+    #[arg(long)]
+    pub no_media: bool,
+}

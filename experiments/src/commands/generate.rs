@@ -1,0 +1,103 @@
+//! `medgrpo generate`: the model's own answers.
+
+use anyhow::{Result, bail};
+use burn::tensor::backend::AutodiffBackend;
+use medgrpo_model::{
+    checkpoint::Pretrained,
+    generate::{GenerationConfig, generate},
+    generation_config::read_stop_ids,
+    processor::Encoded,
+    qwen2_5_vl::Qwen25Vl,
+    sampling::Sampling,
+};
+use medgrpo_trainers::{
+    predict::{decode, stop_ids},
+    seed::derive_seed,
+};
+use serde::Serialize;
+
+use super::inference::{Conversations, LastTurn, ResultLines};
+use crate::{
+    cli::GenerateArgs,
+    device::{Job, run_on, use_threads},
+};
+
+#[derive(Serialize)]
+struct GenerateLine {
+    index: usize,
+    completions: Vec<CompletionLine>,
+}
+
+#[derive(Serialize)]
+struct CompletionLine {
+    text: String,
+    token_ids: Vec<u32>,
+    finish_reason: &'static str,
+}
+
+struct Generate<'a> {
+    args: &'a GenerateArgs,
+    conversations: Conversations,
+    config: GenerationConfig,
+}
+
+pub(super) fn run(args: &GenerateArgs) -> Result<()> {
+    use_threads(args.device.threads)?;
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        repetition_penalty: args.repetition_penalty,
+    };
+    if args.num_generations == 0 || args.max_new_tokens == 0 {
+        bail!("--num-generations and --max-new-tokens must be at least 1");
+    }
+    if !(args.temperature >= 0.0 && args.top_p > 0.0 && args.repetition_penalty > 0.0) {
+        bail!("--temperature must not be negative; --top-p and --repetition-penalty must be positive");
+    }
+    let conversations = Conversations::open(&args.input, LastTurn::Open)?;
+    let stop_ids = match read_stop_ids(&args.input.model)? {
+        Some(ids) => ids,
+        None => stop_ids(conversations.preparer.processor.tokenizer()),
+    };
+    let config = GenerationConfig {
+        num_generations: args.num_generations,
+        max_new_tokens: args.max_new_tokens,
+        sampling,
+        stop_ids,
+    };
+    run_on(args.device.device, Generate { args, conversations, config })
+}
+
+impl Job for Generate<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.args.input.model, device)?;
+        let tokenizer = self.conversations.preparer.processor.tokenizer();
+        let mut lines = ResultLines::new("generate", self.conversations.len());
+        for batch in self.conversations.batches(self.args.batch_size) {
+            let batch = batch?;
+            let prompts: Vec<&Encoded> = batch.iter().map(|conversation| &conversation.prompt).collect();
+            let seeds: Vec<u64> = batch
+                .iter()
+                .map(|conversation| derive_seed(self.args.seed, "completion", conversation.index as u64))
+                .collect();
+            let answers = generate(&model, &prompts, &seeds, &self.config, device)?;
+            for (conversation, completions) in batch.iter().zip(answers) {
+                let completions = completions
+                    .into_iter()
+                    .map(|completion| {
+                        Ok(CompletionLine {
+                            text: decode(tokenizer, &completion)?,
+                            finish_reason: completion.finish_reason.as_str(),
+                            token_ids: completion.token_ids,
+                        })
+                    })
+                    .collect::<Result<_>>()?;
+                lines.push(&GenerateLine { index: conversation.index, completions })?;
+            }
+        }
+        lines.write(&self.args.out)
+    }
+}

@@ -1,0 +1,125 @@
+//! Where to compute: the only place that names a backend.
+//!
+//! A [`Job`] is generic over the backend and is instantiated once for each compiled one; everything that is not
+//! arithmetic stays outside of jobs.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::{Result, bail};
+use burn::tensor::backend::AutodiffBackend;
+
+/// A device as the user names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The processor, through burn-flex.
+    Cpu,
+    /// Any GPU with Vulkan, Metal or DirectX, through wgpu.
+    Wgpu,
+    /// An NVIDIA GPU by number.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "wgpu" => Ok(Self::Wgpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", index)) => {
+                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is no device number; say cuda:0"))
+            }
+            _ => Err(format!("`{text}` is no device; choose cpu, wgpu or cuda:N")),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// Something to compute on whichever backend.
+pub trait Job {
+    /// What it gives.
+    type Output;
+
+    /// Computes on `device`. `B::InnerBackend` is the same device without autodiff.
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<Self::Output>;
+}
+
+/// Limits the worker threads of this process, data and CPU backend alike; 0 takes all cores. To be called once, first.
+pub fn use_threads(threads: usize) -> Result<()> {
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
+}
+
+/// Runs `job` on `device`.
+///
+/// # Errors
+/// If this binary was built without that backend, the machine lacks what it needs, or the job fails.
+pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
+    match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => job.run::<burn::backend::Autodiff<burn_flex::Flex>>(&burn_flex::FlexDevice),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu => {
+            use burn::backend::wgpu::{Wgpu, WgpuDevice};
+            let device = WgpuDevice::default();
+            probe::<Wgpu>(&device, "no usable GPU was found; on Debian, `apt-get install libvulkan1 mesa-vulkan-drivers` gives a software one")?;
+            job.run::<burn::backend::Autodiff<Wgpu>>(&device)
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => {
+            use burn::backend::cuda::{Cuda, CudaDevice};
+            let device = CudaDevice::new(index);
+            probe::<Cuda>(&device, "CUDA needs the NVIDIA driver (libcuda) and the CUDA toolkit's libnvrtc and headers (CUDA_PATH)")?;
+            job.run::<burn::backend::Autodiff<Cuda>>(&device)
+        }
+        #[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]
+        other => {
+            let feature = other.to_string();
+            let feature = feature.split(':').next().unwrap_or_default();
+            bail!("this medgrpo was built without {feature}; build it with `--features {feature}`")
+        }
+    }
+}
+
+/// One small computation, so that a missing driver is a message and not a panic in the middle of a run.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn probe<B: burn::tensor::backend::Backend>(device: &B::Device, advice: &str) -> Result<()> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = std::panic::catch_unwind(|| {
+        burn::tensor::Tensor::<B, 1>::ones([2], device).sum().into_scalar();
+    });
+    std::panic::set_hook(hook);
+    outcome.map_err(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown reason");
+        anyhow::anyhow!("the device cannot be used: {}\n{advice}", reason.lines().next().unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Device;
+
+    #[test]
+    fn devices_read_back_as_written() {
+        for text in ["cpu", "wgpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<Device>().map(|device| device.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["gpu", "cuda:", "cuda:x", "cpu:0", ""] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What goes to the terminal: results to stdout, the rest to stderr.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use medgrpo_trainers::TrainError;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Warnings and, with `RUST_LOG`, more to stderr.
+pub fn init_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,medgrpo=info"));
+    fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+/// A line of a result. A closed pipe is not our failure.
+pub(crate) fn print(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed.
+pub fn report_failure(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    match error.downcast_ref::<TrainError>() {
+        Some(TrainError::NotFinite { .. }) => ExitCode::from(1),
+        _ => ExitCode::from(2),
+    }
+}

@@ -1,0 +1,175 @@
+//! Which metrics of a stage are drawn together, and in which order.
+//!
+//! Panels follow the trainer's names: `loss`, `reward` ± `reward_std`, `rewards/<task>/<source>/mean`, `raw/…` and
+//! `parts/…` likewise, `kl`, `entropy`, `completions/*_length`, `time/…`, `eval/…`. A metric that is not known here gets a
+//! panel of its own, so that nothing is left out.
+
+use std::collections::BTreeMap;
+
+use super::history::StageHistory;
+
+/// A line, and where it is a mean the band around it.
+pub(super) struct Series {
+    pub(super) label: String,
+    pub(super) points: Vec<(f64, f64)>,
+    /// (step, low, high)
+    pub(super) band: Vec<(f64, f64, f64)>,
+}
+
+pub(super) struct Panel {
+    pub(super) title: String,
+    pub(super) series: Vec<Series>,
+}
+
+/// What to draw of a stage, most telling first.
+pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
+    let mut left: Vec<&str> = stage.series.keys().map(String::as_str).collect();
+    let mut panels = Vec::new();
+    let points = |name: &str| -> Vec<(f64, f64)> {
+        stage
+            .series
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|&(step, value)| (step as f64, value))
+            .collect()
+    };
+    let mut take = |title: &str, names: &[&str], series: Vec<Series>| {
+        left.retain(|name| !names.contains(name));
+        if series.iter().any(|series| !series.points.is_empty()) {
+            panels.push(Panel {
+                title: title.to_owned(),
+                series,
+            });
+        }
+    };
+    let alone = |name: &str| {
+        vec![Series {
+            label: String::new(),
+            points: points(name),
+            band: Vec::new(),
+        }]
+    };
+    // Names below `prefix` and above `suffix`, one line each, labelled by what stands between.
+    let family = |prefix: &str, suffix: &str| -> (Vec<&str>, Vec<Series>) {
+        let names: Vec<_> = stage
+            .series
+            .keys()
+            .filter(|name| name.starts_with(prefix) && name.ends_with(suffix))
+            .map(String::as_str)
+            .collect();
+        let series = names
+            .iter()
+            .map(|name| Series {
+                label: name[prefix.len()..].trim_end_matches(suffix).to_owned(),
+                points: points(name),
+                band: Vec::new(),
+            })
+            .collect();
+        (names, series)
+    };
+
+    take("loss", &["loss"], alone("loss"));
+    let rewards = points("reward");
+    let band = band_around(&rewards, &points("reward_std"));
+    take(
+        "reward (mean ± standard deviation)",
+        &["reward", "reward_std"],
+        vec![Series {
+            label: String::new(),
+            points: rewards,
+            band,
+        }],
+    );
+    for (title, prefix) in [
+        ("reward", "rewards/"),
+        ("task metric", "raw/"),
+        ("parts of the reward", "parts/"),
+    ] {
+        let (names, series) = family(prefix, "/mean");
+        for (task, series) in by_task(series) {
+            take(&format!("{title}: {task}"), &names, series);
+        }
+    }
+    let (names, series) = family("eval/", "");
+    take("evaluation", &names, series);
+    take("KL to the reference", &["kl"], alone("kl"));
+    take("entropy", &["entropy"], alone("entropy"));
+    let lengths = [
+        "completions/mean_length",
+        "completions/min_length",
+        "completions/max_length",
+    ];
+    let (low, high) = (points(lengths[1]), points(lengths[2]));
+    let band = if low.len() == high.len() {
+        low.iter()
+            .zip(&high)
+            .map(|(low, high)| (low.0, low.1, high.1))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    take(
+        "answer length in tokens (mean, least to most)",
+        &lengths,
+        vec![Series {
+            label: String::new(),
+            points: points(lengths[0]),
+            band,
+        }],
+    );
+    take(
+        "share of completions cut off",
+        &["completions/clipped_ratio"],
+        alone("completions/clipped_ratio"),
+    );
+    take(
+        "share of groups without a signal",
+        &["frac_reward_zero_std"],
+        alone("frac_reward_zero_std"),
+    );
+    let (names, series) = family("clip_ratio/", "_mean");
+    take("share of tokens clipped", &names, series);
+    take("gradient norm", &["grad_norm"], alone("grad_norm"));
+    take("learning rate", &["learning_rate"], alone("learning_rate"));
+
+    let (mut names, mut series) = family("time/", "");
+    names.push("step_time");
+    series.push(Series {
+        label: "whole step".to_owned(),
+        points: points("step_time"),
+        band: Vec::new(),
+    });
+    take("seconds of a step", &names, series);
+
+    panels.extend(left.into_iter().map(|name| Panel {
+        title: name.to_owned(),
+        series: alone(name),
+    }));
+    panels
+}
+
+/// `<task>/<what>` lines, sorted into tasks and labelled by the rest.
+fn by_task(series: Vec<Series>) -> BTreeMap<String, Vec<Series>> {
+    let mut tasks: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for mut line in series {
+        let (task, what) = match line.label.split_once('/') {
+            Some((task, what)) => (task.to_owned(), what.to_owned()),
+            None => (line.label.clone(), String::new()),
+        };
+        line.label = what;
+        tasks.entry(task).or_default().push(line);
+    }
+    tasks
+}
+
+/// Mean ± deviation where both have the same steps.
+fn band_around(mean: &[(f64, f64)], deviation: &[(f64, f64)]) -> Vec<(f64, f64, f64)> {
+    if mean.len() != deviation.len() {
+        return Vec::new();
+    }
+    mean.iter()
+        .zip(deviation)
+        .map(|(mean, deviation)| (mean.0, mean.1 - deviation.1, mean.1 + deviation.1))
+        .collect()
+}

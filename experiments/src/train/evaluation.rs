@@ -1,0 +1,169 @@
+//! Answers to the evaluation splits and what they are worth.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+use burn::tensor::backend::Backend;
+use medgrpo_datasets::{Dataset, TaskSample};
+use medgrpo_model::vlm::Vlm;
+use medgrpo_rewards::leaderboard::{Report, constant_baseline, evaluate};
+use medgrpo_trainers::{predict::Predictor, prepare::SamplePreparer};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    build::{DataFile, EvalSplit},
+    config::resolved::Evaluate,
+    progress::Progress,
+    run_dir::write_atomic,
+};
+
+/// Samples decoded at a time: bounds memory.
+const CHUNK: usize = 64;
+/// Rows of the training data that the constant baseline looks at.
+const MAX_BASELINE_ROWS: usize = 5_000;
+
+/// One answer, as stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Prediction {
+    /// Row of the split's file.
+    pub(super) row: usize,
+    task: String,
+    source: String,
+    /// What the model said.
+    pub(super) prediction: String,
+    /// The demonstrated answer, to read beside it.
+    answer: Option<String>,
+}
+
+/// Evaluates models on the splits of one run.
+pub(super) struct Evaluator<'a> {
+    pub(super) splits: &'a [EvalSplit],
+    pub(super) settings: &'a Evaluate,
+    pub(super) preparer: &'a SamplePreparer,
+    pub(super) predictions: PathBuf,
+}
+
+/// One split's answers and their worth.
+pub(super) struct SplitResult {
+    pub(super) split: String,
+    pub(super) report: Report,
+}
+
+impl Evaluator<'_> {
+    /// Answers all splits with `model`, or takes the answers that an earlier start of the run stored under `label`.
+    pub(super) fn run<B: Backend, M: Vlm<B>>(
+        &self,
+        label: &str,
+        limit: usize,
+        model: &M,
+        device: &B::Device,
+    ) -> Result<Vec<SplitResult>> {
+        self.splits
+            .iter()
+            .map(|split| {
+                let places = split.places(limit);
+                let path = self.path(&split.name, label);
+                let texts = match stored(&path, places.len())? {
+                    Some(texts) => texts,
+                    None => self.answer(split, &places, label, model, device)?,
+                };
+                let samples = samples(&split.file, &places)?;
+                self.store(&path, &samples, &texts)?;
+                let pairs: Vec<(TaskSample, String)> = samples.into_iter().zip(texts).collect();
+                Ok(SplitResult { split: split.name.clone(), report: evaluate(&pairs) })
+            })
+            .collect()
+    }
+
+    fn answer<B: Backend, M: Vlm<B>>(
+        &self,
+        split: &EvalSplit,
+        places: &[usize],
+        label: &str,
+        model: &M,
+        device: &B::Device,
+    ) -> Result<Vec<String>> {
+        let progress = Progress::start(&format!("evaluate {label} on {}", split.name), places.len(), "records");
+        let max_new_tokens = |task| self.settings.max_new_tokens.get(task);
+        let predictor = Predictor {
+            tokenizer: self.preparer.processor.tokenizer(),
+            max_new_tokens: &max_new_tokens,
+            batch_size: self.settings.batch_size,
+        };
+        let mut texts = Vec::with_capacity(places.len());
+        let mut done = 0;
+        // Whole batches a task, so that chunks of mixed tasks don't leave many small ones.
+        for chunk in places.chunks(CHUNK.max(self.settings.batch_size * 8)) {
+            let prepared = chunk
+                .par_iter()
+                .map(|&place| {
+                    let sample = split.file.usable.get(place)?;
+                    self.preparer.prepare(split.file.origin(&sample), sample)
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            texts.extend(predictor.predict(model, &prepared, device, |answered| {
+                done += answered;
+                progress.set(done);
+            })?);
+        }
+        progress.finish();
+        Ok(texts)
+    }
+
+    /// What the best constant answers of the training data are worth.
+    pub(super) fn baseline(&self, train: &[DataFile], limit: usize) -> Result<Vec<SplitResult>> {
+        let mut known = Vec::new();
+        for file in train {
+            let rows = file.usable.len();
+            let count = rows.min(MAX_BASELINE_ROWS);
+            known.extend(samples(file, &(0..count).map(|number| number * rows / count).collect::<Vec<_>>())?);
+        }
+        self.splits
+            .iter()
+            .map(|split| {
+                let test = samples(&split.file, &split.places(limit))?;
+                let texts = constant_baseline(&known, &test);
+                let pairs: Vec<(TaskSample, String)> = test.into_iter().zip(texts).collect();
+                Ok(SplitResult { split: split.name.clone(), report: evaluate(&pairs) })
+            })
+            .collect()
+    }
+
+    pub(super) fn path(&self, split: &str, label: &str) -> PathBuf {
+        self.predictions.join(format!("{split}-{label}.json"))
+    }
+
+    fn store(&self, path: &std::path::Path, samples: &[TaskSample], texts: &[String]) -> Result<()> {
+        let predictions: Vec<Prediction> = samples
+            .iter()
+            .zip(texts)
+            .map(|(sample, text)| Prediction {
+                row: sample.row,
+                task: sample.task.key().to_owned(),
+                source: sample.source.to_string(),
+                prediction: text.clone(),
+                answer: sample.answer.clone(),
+            })
+            .collect();
+        Ok(write_atomic(path, &serde_json::to_vec_pretty(&predictions)?)?)
+    }
+}
+
+/// Reads stored answers; `None` if there are none yet.
+pub(super) fn read_predictions(path: &std::path::Path) -> Result<Option<Vec<Prediction>>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(Some(serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?))
+}
+
+fn stored(path: &std::path::Path, count: usize) -> Result<Option<Vec<String>>> {
+    let stored = read_predictions(path)?.filter(|predictions| predictions.len() == count);
+    Ok(stored.map(|predictions| predictions.into_iter().map(|prediction| prediction.prediction).collect()))
+}
+
+fn samples(file: &DataFile, places: &[usize]) -> Result<Vec<TaskSample>> {
+    places.iter().map(|&place| Ok(file.usable.get(place)?)).collect()
+}

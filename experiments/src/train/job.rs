@@ -1,0 +1,241 @@
+//! The stages of a run on one device, from wherever the last checkpoint left off.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
+use medgrpo_model::{
+    checkpoint::{CheckpointSource, Pretrained, save_into},
+    generation_config::read_stop_ids,
+    processor::{PixelOverrides, Processor},
+    qwen2_5_vl::Qwen25Vl,
+    vlm::Vlm,
+    weights::SavePrecision,
+};
+use medgrpo_trainers::{
+    checkpoint::TrainState,
+    feeder::Feeder,
+    learner::Learner,
+    predict::stop_ids,
+    prepare::{SamplePreparer, VideoSampling},
+    seed::derive_seed,
+    trainer::{LoopConfig, Stage},
+};
+
+use super::{
+    checkpoints::{checkpoint_dir, newest},
+    evaluation::{Evaluator, SplitResult},
+    observer::RunObserver,
+    summary,
+};
+use crate::{
+    build::{self, DataFile, EvalSplit, MixtureStream},
+    config::resolved::{self, Experiment, ModelSource, OnBadRow},
+    device::Job,
+    progress::Progress,
+    run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir},
+};
+
+/// The label of the model before any stage.
+const BASE: &str = "base";
+
+/// A run, with its data open.
+pub(super) struct TrainJob<'a> {
+    experiment: &'a Experiment,
+    run_dir: &'a RunDir,
+    train: Arc<Vec<DataFile>>,
+    eval: Vec<EvalSplit>,
+    stop: Arc<AtomicBool>,
+}
+
+impl<'a> TrainJob<'a> {
+    /// Opens the data; from here on Ctrl-C ends the run after the step it is in, with a checkpoint.
+    pub(super) fn new(experiment: &'a Experiment, run_dir: &'a RunDir) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })
+        .context("Ctrl-C cannot be caught")?;
+        Ok(Self {
+            experiment,
+            run_dir,
+            train: build::open_train(experiment)?,
+            eval: build::open_eval(experiment)?,
+            stop,
+        })
+    }
+
+    fn processor(&self, dir: &std::path::Path) -> Result<Arc<Processor>> {
+        let video = &self.experiment.video;
+        let overrides = PixelOverrides {
+            video_min_pixels: video.min_pixels.map(|pixels| pixels as u64),
+            video_max_pixels: video.max_pixels.map(|pixels| pixels as u64),
+            ..PixelOverrides::default()
+        };
+        Ok(Arc::new(Processor::from_dir(dir)?.with_overrides(&overrides)?))
+    }
+}
+
+impl Job for TrainJob<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let experiment = self.experiment;
+        let start_dir: PathBuf = match &experiment.model {
+            ModelSource::Path(path) => path.clone(),
+            ModelSource::Init(init) => {
+                let dir = self.run_dir.path().join("model-init");
+                if !dir.exists() {
+                    build::init_model::<B::InnerBackend>(init, &self.train, experiment.seed, &dir, device)?;
+                }
+                dir
+            }
+        };
+        let processor = self.processor(&start_dir)?;
+        let defaults = VideoSampling::default();
+        let preparer = SamplePreparer {
+            processor: Arc::clone(&processor),
+            sampling: VideoSampling {
+                fps: experiment.video.fps.unwrap_or(defaults.fps),
+                max_frames: experiment.video.max_frames.unwrap_or(defaults.max_frames),
+            },
+            max_prompt_tokens: Some(experiment.data.max_prompt_tokens),
+        };
+        let source = CheckpointSource::open(&start_dir)?;
+        let checkpoints = self.run_dir.checkpoints();
+        let resumed = newest(&checkpoints)?;
+        let (model_dir, state) = match resumed {
+            Some((dir, state)) => (dir, Some(state)),
+            None => (start_dir.clone(), None),
+        };
+        let (mut model, _) = Qwen25Vl::<B>::from_dir(&model_dir, device)?;
+        let position = state.as_ref().map_or(Position { stage: 0, step: 0 }, |state| Position {
+            stage: state.stage_index,
+            step: state.step,
+        });
+        let mut metrics = self.run_dir.log(METRICS_FILE, position)?;
+        let mut rollouts = self.run_dir.log(ROLLOUTS_FILE, position)?;
+
+        let evaluator = experiment.evaluate.as_ref().map(|settings| Evaluator {
+            splits: &self.eval,
+            settings,
+            preparer: &preparer,
+            predictions: self.run_dir.predictions(),
+        });
+        let mut columns: Vec<(String, Vec<SplitResult>)> = Vec::new();
+        if let Some(evaluator) = &evaluator {
+            let limit = evaluator.settings.limit;
+            columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
+            if evaluator.settings.before {
+                // A resumed run stored these answers before its first step; the model at hand is a later one.
+                let (base, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?;
+                columns.push((BASE.to_owned(), evaluator.run(BASE, limit, &base, device)?));
+            }
+        }
+
+        for (index, stage) in experiment.stages.iter().enumerate() {
+            let done = match &state {
+                Some(state) if state.stage_index > index => stage.trainer.max_steps,
+                Some(state) if state.stage_index == index => state.step,
+                _ => 0,
+            };
+            if done < stage.trainer.max_steps {
+                let reference_dir = match index.checked_sub(1) {
+                    None => start_dir.clone(),
+                    Some(before) => {
+                        let previous = &experiment.stages[before];
+                        checkpoint_dir(&checkpoints, before, &previous.name, previous.trainer.max_steps)
+                    }
+                };
+                let resumed = state.as_ref().filter(|state| state.stage_index == index).map(|state| (&model_dir, state));
+                let mut running = self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
+                let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
+                progress.resume_at(done);
+                let mut observer = RunObserver::<B> {
+                    stage_index: index,
+                    stage,
+                    metrics: &mut metrics,
+                    rollouts: &mut rollouts,
+                    checkpoints: checkpoints.clone(),
+                    source: &source,
+                    evaluator: evaluator.as_ref(),
+                    progress,
+                    stop: Arc::clone(&self.stop),
+                    device,
+                    saved: done,
+                    stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
+                    stopped: false,
+                };
+                model = running.run(model.with_vision_trainable(!stage.trainer.freeze_vision_tower), done, &mut observer)?;
+                let stopped = observer.stopped;
+                observer.progress.finish();
+                if stopped {
+                    crate::print("stopped; go on with `medgrpo train --resume` and the run directory");
+                    return Ok(());
+                }
+            }
+            if let Some(evaluator) = &evaluator {
+                let limit = evaluator.settings.limit;
+                // When an earlier start finished a later stage, the answers of this one are stored.
+                columns.push((stage.name.clone(), evaluator.run(&stage.name, limit, &model.valid(), device)?));
+            }
+        }
+        let final_dir = self.run_dir.path().join("model");
+        if !final_dir.exists() {
+            let temporary = tempfile::Builder::new().prefix(".tmp-model-").tempdir_in(self.run_dir.path())?;
+            save_into(&model, &source, SavePrecision::AsLoaded, temporary.path())?;
+            std::fs::rename(temporary.keep(), &final_dir).with_context(|| final_dir.display().to_string())?;
+        }
+        summary::write(experiment, self.run_dir, &self.eval, &columns)
+    }
+}
+
+impl TrainJob<'_> {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one stage, put together here only")]
+    fn stage<'d, B: AutodiffBackend>(
+        &self,
+        index: usize,
+        stage: &resolved::Stage,
+        preparer: &SamplePreparer,
+        reference_dir: &std::path::Path,
+        resumed: Option<(&PathBuf, &TrainState)>,
+        start_dir: &std::path::Path,
+        device: &'d B::Device,
+    ) -> Result<Stage<'d, B, Qwen25Vl<B>>> {
+        let seed = derive_seed(self.experiment.seed, "stage", index as u64);
+        let processor = &preparer.processor;
+        let stop_ids = match read_stop_ids(start_dir)? {
+            Some(ids) => ids,
+            None => stop_ids(processor.tokenizer()),
+        };
+        let recipe = build::recipe::<B, Qwen25Vl<B>>(stage, processor, &stop_ids);
+        let reference = match recipe.needs_reference() {
+            true => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
+            false => None,
+        };
+        let mut learner = Learner::new(build::learner_config(&stage.trainer));
+        if let Some((dir, _)) = resumed {
+            learner = learner.load(dir, device)?;
+        }
+        let order_seed = derive_seed(seed, "order", 0);
+        let stream = MixtureStream::new(&self.train, &stage.data.tasks, order_seed, resumed.map(|(_, state)| &state.stream))?;
+        let skip_bad = self.experiment.data.on_bad_row == OnBadRow::Skip;
+        let feeder =
+            Feeder::new(Box::new(stream), Arc::new(preparer.clone()), stage.trainer.num_prompts_per_step, skip_bad);
+        let config = LoopConfig {
+            max_steps: stage.trainer.max_steps,
+            micro_batch_size: stage.trainer.micro_batch_size,
+            seed,
+        };
+        Ok(Stage { recipe, reference, learner, feeder, config, device })
+    }
+}

@@ -1,0 +1,60 @@
+//! `medgrpo train`: an experiment from its file to a trained checkpoint, predictions and a page to look at.
+
+mod checkpoints;
+mod evaluation;
+mod job;
+mod observer;
+mod summary;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use medgrpo_datasets::synth::{SynthConfig, render};
+
+use crate::{
+    cli::TrainArgs,
+    config::{self, resolved::Experiment},
+    device::{run_on, use_threads},
+    environment::Environment,
+    progress::Progress,
+    run_dir::{CONFIG_FILE, RunDir},
+};
+
+/// Runs or resumes an experiment.
+pub(crate) fn run(args: &TrainArgs) -> Result<()> {
+    use_threads(args.device.threads)?;
+    let (experiment, run_dir) = match (&args.config, &args.resume) {
+        (Some(path), _) => start(path, args)?,
+        (None, Some(dir)) => {
+            let run_dir = RunDir::resume(dir)?;
+            let experiment = config::load(&dir.join(CONFIG_FILE), &[]).context("the run directory's own config")?;
+            (experiment, run_dir)
+        }
+        (None, None) => unreachable!("the command line asks for one of the two"),
+    };
+    Environment::collect(&args.device.device.to_string()).record(run_dir.path())?;
+    render_practice_set(&experiment)?;
+    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir)?)?;
+    crate::print(&format!("run directory: {}", run_dir.path().display()));
+    Ok(())
+}
+
+fn start(path: &Path, args: &TrainArgs) -> Result<(Experiment, RunDir)> {
+    let mut experiment = config::load(path, &args.overrides)?;
+    if let Some(out) = &args.out {
+        experiment.out.clone_from(out);
+    }
+    let run_dir = RunDir::create(&experiment.out)?;
+    run_dir.write_config(&experiment)?;
+    Ok((experiment, run_dir))
+}
+
+/// Renders the practice set that the experiment asks for, unless it is there.
+fn render_practice_set(experiment: &Experiment) -> Result<()> {
+    let Some(practice) = &experiment.practice else { return Ok(()) };
+    let progress = Progress::start("render practice set", practice.clips, "clips");
+    let config = SynthConfig { out_dir: practice.out.clone(), seed: practice.seed, clips: practice.clips };
+    render(&config, &|done, _| progress.set(done))?;
+    progress.finish();
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What happens around the steps of a stage: metrics, rollouts, checkpoints, evaluation, stopping.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use burn::tensor::backend::AutodiffBackend;
+use medgrpo_model::checkpoint::CheckpointSource;
+use medgrpo_rewards::Score;
+use medgrpo_trainers::{
+    TrainError,
+    checkpoint::{self, TrainState},
+    learner::Learner,
+    recipe::Policy,
+    rollout::RolloutGroup,
+    trainer::{Flow, Observer, StepReport},
+};
+use serde::Serialize;
+
+use super::{
+    checkpoints::{checkpoint_dir, prune},
+    evaluation::Evaluator,
+};
+use crate::{
+    config::resolved,
+    progress::Progress,
+    run_dir::{JsonLines, Position},
+};
+
+/// Watches one stage of a run.
+pub(super) struct RunObserver<'a, B: AutodiffBackend> {
+    pub(super) stage_index: usize,
+    pub(super) stage: &'a resolved::Stage,
+    pub(super) metrics: &'a mut JsonLines,
+    pub(super) rollouts: &'a mut JsonLines,
+    pub(super) checkpoints: PathBuf,
+    pub(super) source: &'a CheckpointSource,
+    pub(super) evaluator: Option<&'a Evaluator<'a>>,
+    pub(super) progress: Progress,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) device: &'a B::Device,
+    /// Steps done at the last checkpoint.
+    pub(super) saved: usize,
+    /// Place of the sample stream after the last step.
+    pub(super) stream_state: serde_json::Value,
+    pub(super) stopped: bool,
+}
+
+/// A group as it stands in `rollouts.jsonl`.
+#[derive(Serialize)]
+struct RolloutLine<'a> {
+    row: usize,
+    task: &'static str,
+    source: &'a str,
+    completions: Vec<CompletionLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct CompletionLine<'a> {
+    text: &'a str,
+    num_tokens: usize,
+    truncated: bool,
+    reward: Option<f32>,
+    raw: Option<f32>,
+    advantage: f32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parts: BTreeMap<&'static str, f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unscored: Option<&'a str>,
+}
+
+impl<B: AutodiffBackend> RunObserver<'_, B> {
+    fn log_rollouts(&mut self, at: Position, report: &StepReport<'_>) -> Result<(), TrainError> {
+        for (group, advantages) in report.groups.iter().zip(report.advantages) {
+            if group.completions.iter().all(|completion| completion.score.is_none()) {
+                continue;
+            }
+            let sample = &group.prepared.sample;
+            let completions = group.completions.iter().zip(advantages).map(|(completion, advantage)| {
+                let mut line = CompletionLine {
+                    text: &completion.text,
+                    num_tokens: completion.token_ids.len(),
+                    truncated: completion.truncated,
+                    reward: completion.reward(),
+                    raw: None,
+                    advantage: *advantage,
+                    parts: BTreeMap::new(),
+                    unscored: None,
+                };
+                match &completion.score {
+                    Some(Score::Scored { raw, parts, .. }) => {
+                        line.raw = Some(*raw);
+                        line.parts = parts.iter().copied().collect();
+                    }
+                    Some(Score::Unscored(reason)) => line.unscored = Some(reason),
+                    None => {}
+                }
+                line
+            });
+            let line = RolloutLine {
+                row: sample.row,
+                task: sample.task.key(),
+                source: sample.source.as_str(),
+                completions: completions.collect(),
+            };
+            self.rollouts.append(at, &line).map_err(observer_error)?;
+        }
+        Ok(())
+    }
+
+    fn save<M: Policy<B>>(&mut self, step: usize, model: &M, learner: &Learner<B, M>) -> Result<(), TrainError> {
+        let dir = checkpoint_dir(&self.checkpoints, self.stage_index, &self.stage.name, step);
+        if self.saved == step && dir.exists() {
+            return Ok(());
+        }
+        self.metrics.sync().and_then(|()| self.rollouts.sync()).map_err(observer_error)?;
+        let state = TrainState {
+            stage_index: self.stage_index,
+            stage: self.stage.name.clone(),
+            step,
+            stream: self.stream_state.clone(),
+        };
+        checkpoint::save(&dir, model, self.source, learner, &state)?;
+        self.saved = step;
+        prune(&self.checkpoints, self.stage_index, self.stage.trainer.save_total_limit).map_err(observer_error)
+    }
+
+    fn evaluate<M: Policy<B>>(&mut self, step: usize, model: &M, metrics: &mut BTreeMap<String, f64>) -> Result<(), TrainError> {
+        let Some(evaluator) = self.evaluator else { return Ok(()) };
+        let label = format!("{}-step-{step:06}", self.stage.name);
+        let limit = evaluator.settings.limit_during_training;
+        let results = evaluator.run(&label, limit, &model.valid(), self.device).map_err(observer_error)?;
+        for result in results {
+            for (name, value) in result.report.headlines() {
+                metrics.insert(format!("eval/{}/{name}", result.split), value);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
+    fn on_step(&mut self, report: &StepReport<'_>, model: &M, learner: &Learner<B, M>) -> Result<Flow, TrainError> {
+        let trainer = &self.stage.trainer;
+        let (step, last) = (report.step, report.step == trainer.max_steps);
+        let at = Position { stage: self.stage_index, step };
+        self.stream_state = report.stream_state.clone();
+        self.log_rollouts(at, report)?;
+        let mut metrics = report.metrics.clone();
+        if trainer.eval_steps > 0 && step % trainer.eval_steps == 0 && !last {
+            self.evaluate(step, model, &mut metrics)?;
+        }
+        if step % trainer.logging_steps == 0 || last {
+            self.metrics.append(at, &metrics).map_err(observer_error)?;
+        }
+        let shown = match metrics.get("reward") {
+            Some(reward) => format!("reward {reward:.3}"),
+            None => format!("loss {:.4}", metrics.get("loss").copied().unwrap_or_default()),
+        };
+        self.progress.message(shown);
+        self.progress.set(step);
+
+        let interrupted = self.stop.load(Ordering::Relaxed);
+        if last || interrupted || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
+            self.save(step, model, learner)?;
+        }
+        if interrupted && !last {
+            self.stopped = true;
+            return Ok(Flow::Stop);
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn on_failure(&mut self, groups: &[RolloutGroup], model: &M, learner: &Learner<B, M>, done: usize) -> Result<(), TrainError> {
+        for group in groups {
+            tracing::error!("the failed step held {}", group.prepared.origin);
+        }
+        self.save(done, model, learner)
+    }
+}
+
+fn observer_error(error: impl std::fmt::Display) -> TrainError {
+    TrainError::Observer(format!("{error:#}"))
+}

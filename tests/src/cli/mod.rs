@@ -1,0 +1,1 @@
+//! Contracts of the command line, with the real binary.
