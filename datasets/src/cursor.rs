@@ -48,7 +48,9 @@ pub enum CursorError {
     #[error("an epoch would be empty: no rows, or weights too small to show one")]
     Empty,
     /// The state is of another set of rows.
-    #[error("the saved position {position} lies beyond an epoch of {num_rows} rows: the data or its weights have changed")]
+    #[error(
+        "the saved position {position} lies beyond an epoch of {num_rows} rows: the data or its weights have changed"
+    )]
     Position {
         /// Position in the state.
         position: usize,
@@ -255,7 +257,8 @@ mod tests {
 
     #[test]
     fn groups_are_by_task_and_source_with_the_product_of_weights() {
-        let label = |row, source: &str, task| RowLabel { row, source: source.into(), task, video_id: "v".into() };
+        let label =
+            |row, source: &str, task| RowLabel { row, source: source.into(), task, video_id: "v".into() };
         let labels = [
             label(0, "AVOS", TaskKind::Tag),
             label(3, "AVOS", TaskKind::Stg),

@@ -1,7 +1,8 @@
 //! Medical video data: the vocabulary of samples, tasks and sources, and everything that reads or writes it.
 //!
-//! [`sample`] holds the nouns the other crates share.
-//! No model and no reward is known here.
+//! [`sample`] holds the nouns the other crates share. [`medvidbench`] and [`messages`] read records, [`video`] their
+//! pictures; [`usable`], [`split`], [`mix`] and [`cursor`] say which rows are seen, and in which order; [`synth`]
+//! renders a practice set. No model and no reward is known here.
 
 mod atomic;
 pub mod cursor;
@@ -21,7 +22,9 @@ pub use error::DatasetError;
 pub use medvidbench::MedVidBenchFile;
 pub use messages::{MessagesRecord, read_messages, write_messages};
 pub use mix::Mixture;
-pub use sample::{Content, Frames, Gold, ImageRef, Message, Region, Role, Segment, Span, TaskSample, TimedBox, VideoRef};
+pub use sample::{
+    Content, Frames, Gold, ImageRef, Message, Region, Role, Segment, Span, TaskSample, TimedBox, VideoRef,
+};
 pub use split::{Split, Subset};
 pub use task::{SourceId, TaskKind};
 pub use usable::{OnBadRow, RowLabel, RowProblem, Usable};

@@ -1,7 +1,7 @@
 //! Several datasets as one.
 //!
 //! A mixture is their rows one after the other; a part's weight says how often its rows are seen in an epoch, and takes
-//! effect through the [`Cursor`](crate::cursor::Cursor) over [`Mixture::groups`].
+//! effect through the [`Cursor`] over [`Mixture::groups`].
 
 use std::sync::Arc;
 
@@ -50,7 +50,10 @@ impl Mixture {
     /// The rows of each part with its weight.
     pub fn groups(&self) -> Vec<Group> {
         let ranges = self.starts.windows(2).map(|pair| pair[0]..pair[1]);
-        ranges.zip(&self.parts).map(|(rows, part)| Group { rows: rows.collect(), weight: part.weight }).collect()
+        ranges
+            .zip(&self.parts)
+            .map(|(rows, part)| Group { rows: rows.collect(), weight: part.weight })
+            .collect()
     }
 
     /// The order that the weights ask for.
@@ -104,8 +107,10 @@ mod tests {
             *num_seen.entry(sample.source.to_string()).or_default() += 1;
         }
         assert_eq!(num_seen, BTreeMap::from([("a".into(), 12), ("b".into(), 2)]));
-        let again: Vec<usize> = (0..14).scan(mixture.cursor(5).unwrap(), |cursor, _| Some(cursor.next_row())).collect();
-        let first: Vec<usize> = (0..14).scan(mixture.cursor(5).unwrap(), |cursor, _| Some(cursor.next_row())).collect();
+        let again: Vec<usize> =
+            (0..14).scan(mixture.cursor(5).unwrap(), |cursor, _| Some(cursor.next_row())).collect();
+        let first: Vec<usize> =
+            (0..14).scan(mixture.cursor(5).unwrap(), |cursor, _| Some(cursor.next_row())).collect();
         assert_eq!(again, first);
         assert!(Mixture::new(Vec::new()).cursor(0).is_err());
     }

@@ -183,7 +183,10 @@ mod tests {
         assert!((0..64).any(|video| part("AVOS", &video.to_string()) != part("CoPESD", &video.to_string())));
         let other = Split::new(2, &[("a", 0.5), ("b", 0.5)]).unwrap();
         let source = SourceId::from("AVOS");
-        assert!((0..64).any(|video| other.part_of(&source, &video.to_string()) != part("AVOS", &video.to_string())));
+        assert!(
+            (0..64)
+                .any(|video| other.part_of(&source, &video.to_string()) != part("AVOS", &video.to_string()))
+        );
     }
 
     #[test]
@@ -198,12 +201,16 @@ mod tests {
 
     #[test]
     fn parts_of_a_dataset_with_bad_rows() {
-        let rows = (0..60).map(|row| (row % 7 != 0).then(|| ("AVOS", TaskKind::Tag, format!("v{}", row / 3)))).collect();
+        let rows = (0..60)
+            .map(|row| (row % 7 != 0).then(|| ("AVOS", TaskKind::Tag, format!("v{}", row / 3))))
+            .collect();
         let usable = Arc::new(Usable::new(Rows(rows), OnBadRow::Skip).unwrap());
         let split = Split::new(5, &[("train", 0.5), ("test", 0.5)]).unwrap();
-        let parts = split.rows(usable.labels()).into_iter().map(|rows| Subset::new(Arc::clone(&usable), rows));
-        let videos: Vec<Vec<String>> =
-            parts.map(|part| (0..part.len()).map(|index| part.get(index).unwrap().video_id).collect()).collect();
+        let parts =
+            split.rows(usable.labels()).into_iter().map(|rows| Subset::new(Arc::clone(&usable), rows));
+        let videos: Vec<Vec<String>> = parts
+            .map(|part| (0..part.len()).map(|index| part.get(index).unwrap().video_id).collect())
+            .collect();
         assert_eq!(videos[0].len() + videos[1].len(), usable.len());
         assert!(!videos[0].is_empty() && videos[0].iter().all(|video| !videos[1].contains(video)));
     }

@@ -58,7 +58,8 @@ impl TaskKind {
 
     /// The task of a MedVidBench `qa_type`, variants (`_gpt`, `_gemini`) included; `None` for an unknown one.
     pub fn from_qa_type(qa_type: &str) -> Option<Self> {
-        let base = qa_type.strip_suffix("_gpt").or_else(|| qa_type.strip_suffix("_gemini")).unwrap_or(qa_type);
+        let base =
+            qa_type.strip_suffix("_gpt").or_else(|| qa_type.strip_suffix("_gemini")).unwrap_or(qa_type);
         Some(match base {
             "tal" => Self::Tag,
             "stg" => Self::Stg,

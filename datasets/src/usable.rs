@@ -87,7 +87,8 @@ impl<D: Dataset> Usable<D> {
                 Err(error) => errors.push(error),
             }
         }
-        let skipped: Vec<RowProblem> = errors.iter().map(|(row, error)| RowProblem::new(*row, error)).collect();
+        let skipped: Vec<RowProblem> =
+            errors.iter().map(|(row, error)| RowProblem::new(*row, error)).collect();
         if let Some((_, first)) = errors.into_iter().next()
             && (on_bad_row == OnBadRow::Error || labels.is_empty())
         {
@@ -195,9 +196,13 @@ pub(crate) mod tests {
 
     #[test]
     fn an_error_counts_all_bad_rows_and_says_what_to_do() {
-        let error = Usable::new(rows(&[true, false, true, false]), OnBadRow::Error).err().unwrap().to_string();
+        let error =
+            Usable::new(rows(&[true, false, true, false]), OnBadRow::Error).err().unwrap().to_string();
         assert!(error.starts_with("rows.json, row 1: metadata.fps is \"1x\""), "{error}");
-        assert!(error.contains("2 of 4 rows are bad") && error.contains("row 3: metadata.fps is \"3x\""), "{error}");
+        assert!(
+            error.contains("2 of 4 rows are bad") && error.contains("row 3: metadata.fps is \"3x\""),
+            "{error}"
+        );
         assert!(error.contains("on_bad_row = \"skip\""), "{error}");
     }
 
@@ -206,7 +211,8 @@ pub(crate) mod tests {
         let usable = Usable::new(rows(&[true, false, true, false]), OnBadRow::Skip).unwrap();
         assert_eq!(usable.len(), 2);
         assert_eq!(usable.get(1).unwrap().row, 2);
-        let skipped: Vec<_> = usable.skipped().iter().map(|problem| (problem.row, problem.reason.as_str())).collect();
+        let skipped: Vec<_> =
+            usable.skipped().iter().map(|problem| (problem.row, problem.reason.as_str())).collect();
         assert_eq!(skipped, [(1, "metadata.fps is \"1x\""), (3, "metadata.fps is \"3x\"")]);
         assert!(Usable::new(rows(&[false]), OnBadRow::Skip).is_err(), "nothing is left");
         assert!(Usable::new(rows(&[true]), OnBadRow::Error).unwrap().skipped().is_empty());

@@ -74,14 +74,14 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
     /// Changes the model by the gathered gradients, after `done` steps; the gathered gradients are used up.
     ///
     /// # Errors
-    /// If the norm is not finite. The model is dropped then; callers keep a clone, which shares its weights.
-    pub fn step(&mut self, model: M, done: usize) -> Result<(M, StepOutcome), TrainError> {
+    /// If the norm is not finite; then the model comes back as it was.
+    pub fn step(&mut self, model: M, done: usize) -> (M, Result<StepOutcome, TrainError>) {
         let mut gradients = self.gathered.grads();
         let mut squares = Squares::<B> { gradients: &gradients, sums: Vec::new() };
         model.visit(&mut squares);
         let grad_norm = squares.norm();
         if !grad_norm.is_finite() {
-            return Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm });
+            return (model, Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm }));
         }
         let clip = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
@@ -94,7 +94,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
         let learning_rate = self.config.schedule.rate(done);
         let model = self.matrices.step(learning_rate, model, matrices);
         let model = self.vectors.step(learning_rate, model, vectors);
-        Ok((model, StepOutcome { grad_norm, learning_rate }))
+        (model, Ok(StepOutcome { grad_norm, learning_rate }))
     }
 
     /// Writes the optimizer's state into the folder `dir`.

@@ -112,17 +112,14 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let advantages = self.recipe.advantage.advantages(&rewards);
 
             let mut metrics = rollout_metrics(&groups);
-            let before = model.clone();
-            match self.update(model, &groups, &advantages, done, &mut metrics) {
-                Ok(updated) => model = updated,
-                Err(error) => {
-                    if matches!(error, TrainError::NotFinite { .. }) {
-                        observer.on_failure(&groups, &before, &self.learner, done)?;
-                    }
-                    return Err(error);
+            let outcome;
+            (model, outcome) = self.update(model, &groups, &advantages, done, &mut metrics);
+            if let Err(error) = outcome {
+                if matches!(error, TrainError::NotFinite { .. }) {
+                    observer.on_failure(&groups, &model, &self.learner, done)?;
                 }
+                return Err(error);
             }
-            drop(before);
             let total = started.elapsed();
             metrics.insert("step_time".to_owned(), total.as_secs_f64());
             metrics.insert("time/data".to_owned(), waited.as_secs_f64());
@@ -143,6 +140,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         Ok(model)
     }
 
+    /// One step of the optimizer, or as many as the recipe iterates. On failure the model is that of the last good one.
     fn update(
         &mut self,
         mut model: M,
@@ -150,10 +148,10 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         advantages: &[Vec<f32>],
         done: usize,
         metrics: &mut Metrics,
-    ) -> Result<M, TrainError> {
+    ) -> (M, Result<(), TrainError>) {
         let pieces = cut(groups, self.config.micro_batch_size);
         if pieces.is_empty() {
-            return Ok(model);
+            return (model, Ok(()));
         }
         let lens = || groups.iter().flat_map(|group| &group.completions).map(|completion| completion.token_ids.len());
         let totals =
@@ -162,26 +160,47 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
         for iteration in 0..self.recipe.num_iterations {
-            let mut sums = Metrics::new();
-            for (piece, old) in pieces.iter().zip(&mut old) {
-                let loss = self.micro_batch(&model, piece, groups, advantages, totals, old, &mut sums)?;
-                self.learner.gather(&model, &loss);
-            }
+            let sums = match self.gather(&model, &pieces, groups, advantages, totals, &mut old) {
+                Ok(sums) => sums,
+                Err(error) => return (model, Err(error)),
+            };
             let loss = sums["loss"];
             if !loss.is_finite() {
-                return Err(TrainError::NotFinite { step: done + 1, what: "loss", value: loss });
+                return (model, Err(TrainError::NotFinite { step: done + 1, what: "loss", value: loss }));
             }
             // The schedule counts steps of the loop, however often each is iterated.
-            let (updated, outcome) = self.learner.step(model, done)?;
-            model = updated;
-            if iteration == 0 {
-                metrics.insert("grad_norm".to_owned(), outcome.grad_norm);
-                metrics.insert("learning_rate".to_owned(), outcome.learning_rate);
+            let outcome;
+            (model, outcome) = self.learner.step(model, done);
+            match outcome {
+                Ok(outcome) if iteration == 0 => {
+                    metrics.insert("grad_norm".to_owned(), outcome.grad_norm);
+                    metrics.insert("learning_rate".to_owned(), outcome.learning_rate);
+                }
+                Ok(_) => {}
+                Err(error) => return (model, Err(error)),
             }
             // The last iteration's numbers: the ones in which the ratio has moved furthest.
             metrics.extend(sums);
         }
-        Ok(model)
+        (model, Ok(()))
+    }
+
+    /// Runs all pieces forward and backward; gives their metrics.
+    fn gather(
+        &mut self,
+        model: &M,
+        pieces: &[Vec<Slice>],
+        groups: &[RolloutGroup],
+        advantages: &[Vec<f32>],
+        totals: StepTotals,
+        old: &mut [Option<TensorData>],
+    ) -> Result<Metrics, TrainError> {
+        let mut sums = Metrics::new();
+        for (piece, old) in pieces.iter().zip(old) {
+            let loss = self.micro_batch(model, piece, groups, advantages, totals, old, &mut sums)?;
+            self.learner.gather(model, &loss);
+        }
+        Ok(sums)
     }
 
     /// The loss of one piece of a step; adds its share of the metrics to `sums`.

@@ -17,7 +17,8 @@ pub(super) const CVS_COMPONENTS: [(&str, &str); 3] = [
 fn plain_number(text: &str) -> Option<f64> {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let dots = text.bytes().filter(|&byte| byte == b'.').count();
-    if digits == 0 || digits + dots != text.len() || dots > 1 || text.starts_with('.') || text.ends_with('.') {
+    if digits == 0 || digits + dots != text.len() || dots > 1 || text.starts_with('.') || text.ends_with('.')
+    {
         return None;
     }
     text.parse().ok().filter(|value: &f64| value.is_finite())
@@ -42,7 +43,8 @@ pub(super) fn boxes(text: &str) -> Option<Vec<TimedBox>> {
     while !rest.is_empty() {
         let (key, tail) = rest.split_once(" seconds: [")?;
         let (corners, tail) = tail.split_once(']')?;
-        let corners: Vec<f64> = corners.split(',').map(|part| plain_number(part.trim())).collect::<Option<_>>()?;
+        let corners: Vec<f64> =
+            corners.split(',').map(|part| plain_number(part.trim())).collect::<Option<_>>()?;
         boxes.push(TimedBox {
             key: key.to_owned(),
             time_sec: plain_number(key)?,
@@ -85,7 +87,8 @@ pub(super) fn skill_scores(text: &str) -> Option<BTreeMap<String, i64>> {
     for part in text.trim().trim_end_matches('.').split(", ") {
         let (aspect, score) = part.split_once(": ")?;
         let score: i64 = score.strip_suffix("/5")?.parse().ok()?;
-        if aspect.is_empty() || !(1..=5).contains(&score) || scores.insert(aspect.to_owned(), score).is_some() {
+        if aspect.is_empty() || !(1..=5).contains(&score) || scores.insert(aspect.to_owned(), score).is_some()
+        {
             return None;
         }
     }
@@ -108,7 +111,9 @@ mod tests {
             seconds(&spans("66.0-66.0, 124.0-126.0, 144.0-154.0 seconds.").unwrap()),
             [(66.0, 66.0), (124.0, 126.0), (144.0, 154.0)]
         );
-        for wrong in ["", "seconds.", "20.7–55.7 seconds.", "9.0-3.0 seconds.", "1-2, x seconds.", "-1-2 seconds."] {
+        for wrong in
+            ["", "seconds.", "20.7–55.7 seconds.", "9.0-3.0 seconds.", "1-2, x seconds.", "-1-2 seconds."]
+        {
             assert_eq!(spans(wrong), None, "{wrong}");
         }
     }
@@ -122,15 +127,22 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert_eq!((read[0].key.as_str(), read[0].time_sec), ("66.0", 66.0));
         assert_eq!(read[1].box_xyxy, [104.48, 313.44, 587.7, 1005.62]);
-        for wrong in ["", "66 seconds: [1, 2, 3]", "66 seconds: [1, 2, 3, nan]", "66 seconds: [1, 2, 3, 4", "[1, 2, 3, 4]"]
-        {
+        for wrong in [
+            "",
+            "66 seconds: [1, 2, 3]",
+            "66 seconds: [1, 2, 3, nan]",
+            "66 seconds: [1, 2, 3, 4",
+            "[1, 2, 3, 4]",
+        ] {
             assert_eq!(boxes(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn dvc_answers() {
-        let read = segments("0.0-10.0 seconds: suturing: The needle passes.\n10.0-12.5 seconds: The knot: tied.").unwrap();
+        let read =
+            segments("0.0-10.0 seconds: suturing: The needle passes.\n10.0-12.5 seconds: The knot: tied.")
+                .unwrap();
         assert_eq!(read[0].caption, "suturing: The needle passes.");
         assert_eq!((read[1].span.start_sec, read[1].span.end_sec), (10.0, 12.5));
         assert_eq!(segments("0.0-10.0 seconds: "), None);

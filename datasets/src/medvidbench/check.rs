@@ -109,10 +109,11 @@ fn check_clip(sample: &TaskSample, clip: &VideoRef, media: MediaCheck) -> Result
     if media == MediaCheck::Exists {
         return Ok(());
     }
-    let outside = |path: &Path, what: &str, corners: &[f64; 4], (width, height): (u32, u32)| DatasetError::Media {
-        path: path.to_owned(),
-        message: format!("{what} {corners:?} lies outside the frame of {width}x{height} pixels"),
-    };
+    let outside =
+        |path: &Path, what: &str, corners: &[f64; 4], (width, height): (u32, u32)| DatasetError::Media {
+            path: path.to_owned(),
+            message: format!("{what} {corners:?} lies outside the frame of {width}x{height} pixels"),
+        };
     let size = match &clip.frames {
         Frames::Video { path, .. } => {
             let info = video::probe(path)?;
@@ -123,7 +124,12 @@ fn check_clip(sample: &TaskSample, clip: &VideoRef, media: MediaCheck) -> Result
     if let Gold::Boxes(boxes) = &sample.gold {
         for timed in boxes {
             if !video::box_is_inside(&timed.box_xyxy, size) {
-                return Err(outside(first, &format!("the box at {} seconds", timed.key), &timed.box_xyxy, size));
+                return Err(outside(
+                    first,
+                    &format!("the box at {} seconds", timed.key),
+                    &timed.box_xyxy,
+                    size,
+                ));
             }
         }
     }

@@ -66,15 +66,17 @@ fn source(record: &Record) -> Result<SourceId, String> {
 
 fn fps(value: Option<&Scalar>) -> Result<f64, String> {
     let value = value.ok_or("metadata.fps is missing")?;
-    value.to_f64().filter(|fps| *fps > 0.0).ok_or_else(|| {
-        format!("metadata.fps is \"{}\", expected frames per second above 0", value.to_text())
-    })
+    value
+        .to_f64()
+        .filter(|fps| *fps > 0.0)
+        .ok_or_else(|| format!("metadata.fps is \"{}\", expected frames per second above 0", value.to_text()))
 }
 
 /// The source video: `metadata.video_id`, else the part of the id that names it (`fps$video$start$end` or
 /// `video&&start&&end&&fps`), without the `_partN` that marks a piece of one video.
 fn video_id(record: &Record) -> Result<String, String> {
-    if let Some(name) = record.metadata.video_id.as_ref().map(Scalar::to_text).filter(|name| !name.is_empty()) {
+    if let Some(name) = record.metadata.video_id.as_ref().map(Scalar::to_text).filter(|name| !name.is_empty())
+    {
         return Ok(name);
     }
     let id = record.id.as_ref().map(Scalar::to_text).unwrap_or_default();
@@ -135,8 +137,9 @@ fn resolve(media_root: &Path, file: &str) -> Result<PathBuf, String> {
     }
     let path = Path::new(file);
     let relative = if path.is_absolute() {
-        path.strip_prefix(media_root)
-            .map_err(|_| format!("\"{file}\" is absolute and outside the media root {}", media_root.display()))?
+        path.strip_prefix(media_root).map_err(|_| {
+            format!("\"{file}\" is absolute and outside the media root {}", media_root.display())
+        })?
     } else {
         path
     };
@@ -168,15 +171,16 @@ fn region(record: &Record) -> Result<Region, String> {
         .ok_or("is_RC is set, but RC_info.start_frame_bbox is missing")?;
     let corners = serde_json::to_value(corners).map_err(|error| error.to_string())?;
     let box_xyxy = gold::corners(&corners).map_err(|reason| format!("RC_info.start_frame_bbox {reason}"))?;
-    let starts = [given.and_then(|info| info.start_frame.as_ref()), info.as_ref().and_then(|info| info.start_frame.as_ref())];
-    let frame_index = starts
-        .into_iter()
-        .flatten()
-        .find_map(|start| frame_index(record, start))
-        .ok_or_else(|| match starts[0].or(starts[1]) {
+    let starts = [
+        given.and_then(|info| info.start_frame.as_ref()),
+        info.as_ref().and_then(|info| info.start_frame.as_ref()),
+    ];
+    let frame_index = starts.into_iter().flatten().find_map(|start| frame_index(record, start)).ok_or_else(
+        || match starts[0].or(starts[1]) {
             Some(start) => format!("RC_info.start_frame \"{}\" is no frame of the clip", start.to_text()),
             None => "is_RC is set, but RC_info.start_frame is missing".into(),
-        })?;
+        },
+    )?;
     Ok(Region { frame_index, box_xyxy })
 }
 
@@ -187,7 +191,10 @@ fn frame_index(record: &Record, start: &Scalar) -> Option<usize> {
     let name = start.to_text();
     if let Some(number) = start.to_f64() {
         let numbers = record.sampled_video_frames.as_ref()?;
-        return numbers.iter().position(|frame| frame.to_f64() == Some(number)).filter(|&index| index < files.len());
+        return numbers
+            .iter()
+            .position(|frame| frame.to_f64() == Some(number))
+            .filter(|&index| index < files.len());
     }
     let tail = |file: &str| {
         let mut parts = file.rsplit('/').map(str::to_owned);
@@ -214,7 +221,9 @@ fn conversation(turns: &[Turn], video: VideoRef) -> Result<(Vec<Message>, Option
         .map(|turn| turn.value.matches(VIDEO_MARK).count())
         .sum();
     if marks > 1 {
-        return Err(format!("conversations mark the clip {marks} times with {VIDEO_MARK}, but `video` holds one clip"));
+        return Err(format!(
+            "conversations mark the clip {marks} times with {VIDEO_MARK}, but `video` holds one clip"
+        ));
     }
     // Without a mark the clip comes first, as in the benchmark's own inference.
     let mut video = Some(video);

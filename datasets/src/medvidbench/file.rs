@@ -139,7 +139,9 @@ impl MedVidBenchFile {
     pub(super) fn row_bytes(&self, row: usize) -> Result<Vec<u8>, DatasetError> {
         let span = self.index.rows[row];
         if span.len > MAX_ROW_BYTES {
-            return Err(self.row_error(row, format!("the record has {} bytes, more than {MAX_ROW_BYTES}", span.len)));
+            return Err(
+                self.row_error(row, format!("the record has {} bytes, more than {MAX_ROW_BYTES}", span.len))
+            );
         }
         let mut bytes = vec![0; span.len as usize];
         read_exact_at(&self.data, &mut bytes, span.offset)
@@ -177,7 +179,9 @@ fn unpack(path: &Path, target: &Path) -> Result<File, DatasetError> {
     let not_gzip = |error: &std::io::Error| {
         matches!(
             error.kind(),
-            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            std::io::ErrorKind::InvalidInput
+                | std::io::ErrorKind::InvalidData
+                | std::io::ErrorKind::UnexpectedEof
         )
     };
     if let Some(error) = unpack_error.filter(not_gzip) {

@@ -67,7 +67,10 @@ fn items(struc_info: &Value) -> Result<Vec<&Map<String, Value>>, String> {
                 _ => list,
             };
             list.iter()
-                .map(|item| item.as_object().ok_or_else(|| format!("struc_info holds {}, expected objects", kind(item))))
+                .map(|item| {
+                    item.as_object()
+                        .ok_or_else(|| format!("struc_info holds {}, expected objects", kind(item)))
+                })
                 .filter(|item| !matches!(item, Ok(item) if item.is_empty()))
                 .collect()
         }
@@ -78,10 +81,14 @@ fn items(struc_info: &Value) -> Result<Vec<&Map<String, Value>>, String> {
 fn spans(items: &[&Map<String, Value>]) -> Result<Option<Vec<Span>>, String> {
     let mut spans = Vec::new();
     for value in items.iter().filter_map(|item| item.get("spans")) {
-        let list = value.as_array().ok_or_else(|| format!("struc_info spans is {}, expected a list", kind(value)))?;
+        let list = value
+            .as_array()
+            .ok_or_else(|| format!("struc_info spans is {}, expected a list", kind(value)))?;
         for (index, entry) in list.iter().enumerate() {
             let place = format!("struc_info spans[{index}]");
-            let entry = entry.as_object().ok_or_else(|| format!("{place} is {}, expected start and end", kind(entry)))?;
+            let entry = entry
+                .as_object()
+                .ok_or_else(|| format!("{place} is {}, expected start and end", kind(entry)))?;
             spans.push(span(entry, &place)?);
         }
     }
@@ -103,8 +110,10 @@ fn boxes(items: &[&Map<String, Value>]) -> Result<Option<Vec<TimedBox>>, String>
     let boxes = map
         .iter()
         .map(|(key, value)| {
-            let time_sec = time(key).ok_or_else(|| format!("struc_info bbox_dict has the key \"{key}\", expected seconds"))?;
-            let box_xyxy = corners(value).map_err(|reason| format!("struc_info bbox_dict[\"{key}\"] {reason}"))?;
+            let time_sec = time(key)
+                .ok_or_else(|| format!("struc_info bbox_dict has the key \"{key}\", expected seconds"))?;
+            let box_xyxy =
+                corners(value).map_err(|reason| format!("struc_info bbox_dict[\"{key}\"] {reason}"))?;
             Ok(TimedBox { key: key.clone(), time_sec, box_xyxy })
         })
         .collect::<Result<Vec<_>, String>>()?;
@@ -139,7 +148,9 @@ fn segments(items: &[&Map<String, Value>]) -> Result<Option<Vec<Segment>>, Strin
             Some(Value::Array(list)) => {
                 for (index, entry) in list.iter().enumerate() {
                     let place = format!("struc_info dc_segments[{index}]");
-                    let entry = entry.as_object().ok_or_else(|| format!("{place} is {}, expected an event", kind(entry)))?;
+                    let entry = entry
+                        .as_object()
+                        .ok_or_else(|| format!("{place} is {}, expected an event", kind(entry)))?;
                     segments.push(segment(entry, &place)?);
                 }
             }
@@ -174,13 +185,17 @@ fn span(item: &Map<String, Value>, place: &str) -> Result<Span, String> {
 
 fn cvs_scores(items: &[&Map<String, Value>]) -> Result<Option<BTreeMap<String, i64>>, String> {
     let Some(scores) = items.iter().find_map(|item| item.get("cvs_scores")) else { return Ok(None) };
-    let scores =
-        scores.as_object().ok_or_else(|| format!("struc_info cvs_scores is {}, expected an object", kind(scores)))?;
+    let scores = scores
+        .as_object()
+        .ok_or_else(|| format!("struc_info cvs_scores is {}, expected an object", kind(scores)))?;
     answer::CVS_COMPONENTS
         .into_iter()
         .map(|(_, key)| {
             let value = scores.get(key).ok_or_else(|| format!("struc_info cvs_scores has no {key}"))?;
-            Ok((key.to_owned(), score(value, 0, 2).map_err(|reason| format!("struc_info cvs_scores.{key} {reason}"))?))
+            Ok((
+                key.to_owned(),
+                score(value, 0, 2).map_err(|reason| format!("struc_info cvs_scores.{key} {reason}"))?,
+            ))
         })
         .collect::<Result<_, String>>()
         .map(Some)
@@ -188,16 +203,17 @@ fn cvs_scores(items: &[&Map<String, Value>]) -> Result<Option<BTreeMap<String, i
 
 fn skill_scores(items: &[&Map<String, Value>]) -> Result<Option<BTreeMap<String, i64>>, String> {
     let Some(scores) = items.iter().find_map(|item| item.get("skill_scores")) else { return Ok(None) };
-    let scores =
-        scores.as_object().ok_or_else(|| format!("struc_info skill_scores is {}, expected an object", kind(scores)))?;
+    let scores = scores
+        .as_object()
+        .ok_or_else(|| format!("struc_info skill_scores is {}, expected an object", kind(scores)))?;
     if scores.is_empty() {
         return Ok(None);
     }
     scores
         .iter()
         .map(|(aspect, value)| {
-            let score =
-                score(value, 1, 5).map_err(|reason| format!("struc_info skill_scores[\"{aspect}\"] {reason}"))?;
+            let score = score(value, 1, 5)
+                .map_err(|reason| format!("struc_info skill_scores[\"{aspect}\"] {reason}"))?;
             Ok((aspect.clone(), score))
         })
         .collect::<Result<_, String>>()
@@ -263,14 +279,19 @@ mod tests {
         };
         let seconds: Vec<_> = spans.iter().map(|span| (span.start_sec, span.end_sec)).collect();
         assert_eq!(seconds, [(1.0, 2.5), (4.0, 4.0)]);
-        assert!(reason(TaskKind::Tag, &json!([{"spans": [{"start": 3, "end": 2}]}])).contains("spans[0] ends (2)"));
+        assert!(
+            reason(TaskKind::Tag, &json!([{"spans": [{"start": 3, "end": 2}]}]))
+                .contains("spans[0] ends (2)")
+        );
         assert!(reason(TaskKind::Tag, &json!([{"spans": [{"start": 3}]}])).contains("has no end"));
     }
 
     #[test]
     fn stg_reads_the_listed_the_bare_and_the_flat_shape_in_file_order() {
         let map = json!({"74": [1, 2, 3, 4], "66.0": ["1", 2, 3, 4]});
-        for shape in [json!([{"start": 66, "bbox_dict": map}]), json!({"bbox_dict": map}), json!([map]), json!(map)] {
+        for shape in
+            [json!([{"start": 66, "bbox_dict": map}]), json!({"bbox_dict": map}), json!([map]), json!(map)]
+        {
             let Gold::Boxes(boxes) = read(TaskKind::Stg, &shape) else { panic!("boxes") };
             let keys: Vec<_> = boxes.iter().map(|timed| (timed.key.as_str(), timed.time_sec)).collect();
             assert_eq!(keys, [("74", 74.0), ("66.0", 66.0)]);
@@ -278,15 +299,26 @@ mod tests {
         }
         assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [1, 2, 3]}}])).contains("four numbers"));
         assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [5, 2, 3, 4]}}])).contains("no area"));
-        assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [-1, 2, 3, 4]}}])).contains("outside the frame"));
+        assert!(
+            reason(TaskKind::Stg, &json!([{"bbox_dict": {"6": [-1, 2, 3, 4]}}]))
+                .contains("outside the frame")
+        );
         assert!(reason(TaskKind::Stg, &json!([{"bbox_dict": {"x": [1, 2, 3, 4]}}])).contains("key \"x\""));
     }
 
     #[test]
     fn dvc_reads_all_four_shapes() {
-        let events = json!([{"start": 0, "end": 2, "caption": "One."}, {"start": 2, "end": 5, "caption": "Two."}]);
-        for shape in [json!([events]), events.clone(), json!([{"dc_segments": events}]), json!({"dc_segments": events})] {
-            let Gold::Segments(segments) = read(TaskKind::DenseCaptioning, &shape) else { panic!("segments") };
+        let events =
+            json!([{"start": 0, "end": 2, "caption": "One."}, {"start": 2, "end": 5, "caption": "Two."}]);
+        for shape in [
+            json!([events]),
+            events.clone(),
+            json!([{"dc_segments": events}]),
+            json!({"dc_segments": events}),
+        ] {
+            let Gold::Segments(segments) = read(TaskKind::DenseCaptioning, &shape) else {
+                panic!("segments")
+            };
             assert_eq!(segments.len(), 2);
             assert_eq!((segments[1].span.end_sec, segments[1].caption.as_str()), (5.0, "Two."));
         }
@@ -298,27 +330,40 @@ mod tests {
         let cvs = json!([{"cvs_scores": {"two_structures": 1, "cystic_plate": "0", "hepatocystic_triangle": 2.0, "total": 3}}]);
         let Gold::CvsScores(scores) = read(TaskKind::Cvs, &cvs) else { panic!("scores") };
         assert_eq!(scores.into_values().collect::<Vec<_>>(), [0, 2, 1], "by key, without the total");
-        assert!(reason(TaskKind::Cvs, &json!([{"cvs_scores": {"two_structures": 3}}])).contains("from 0 to 2"));
-        let Gold::SkillScores(scores) =
-            read(TaskKind::SkillAssessment, &json!([{"skill_level": "N", "skill_scores": {"Time and motion": 5}}]))
-        else {
+        assert!(
+            reason(TaskKind::Cvs, &json!([{"cvs_scores": {"two_structures": 3}}])).contains("from 0 to 2")
+        );
+        let Gold::SkillScores(scores) = read(
+            TaskKind::SkillAssessment,
+            &json!([{"skill_level": "N", "skill_scores": {"Time and motion": 5}}]),
+        ) else {
             panic!("scores")
         };
         assert_eq!(scores["Time and motion"], 5);
-        assert!(reason(TaskKind::SkillAssessment, &json!([{"skill_scores": {"a": 0}}])).contains("from 1 to 5"));
+        assert!(
+            reason(TaskKind::SkillAssessment, &json!([{"skill_scores": {"a": 0}}])).contains("from 1 to 5")
+        );
     }
 
     #[test]
     fn an_empty_struc_info_falls_back_to_the_answer() {
         let empty = json!([]);
+        assert_eq!(gold(TaskKind::NextAction, &empty, Some(" tying ")).unwrap(), Gold::Class("tying".into()));
         assert_eq!(
-            gold(TaskKind::NextAction, &empty, Some(" tying ")).unwrap(),
-            Gold::Class("tying".into())
+            read(TaskKind::NextAction, &json!([{"list": ["a"], "next_action": "a"}])),
+            Gold::Class("a".into())
         );
-        assert_eq!(read(TaskKind::NextAction, &json!([{"list": ["a"], "next_action": "a"}])), Gold::Class("a".into()));
-        assert!(matches!(gold(TaskKind::Tag, &empty, Some("1.0-2.0 seconds.")).unwrap(), Gold::Spans(spans) if spans.len() == 1));
-        assert!(matches!(gold(TaskKind::Stg, &Value::Null, Some("6 seconds: [1, 2, 3, 4]")).unwrap(), Gold::Boxes(_)));
-        assert_eq!(gold(TaskKind::VideoSummary, &json!([{"note": ""}]), Some("Text.")).unwrap(), Gold::Text("Text.".into()));
+        assert!(
+            matches!(gold(TaskKind::Tag, &empty, Some("1.0-2.0 seconds.")).unwrap(), Gold::Spans(spans) if spans.len() == 1)
+        );
+        assert!(matches!(
+            gold(TaskKind::Stg, &Value::Null, Some("6 seconds: [1, 2, 3, 4]")).unwrap(),
+            Gold::Boxes(_)
+        ));
+        assert_eq!(
+            gold(TaskKind::VideoSummary, &json!([{"note": ""}]), Some("Text.")).unwrap(),
+            Gold::Text("Text.".into())
+        );
         let reason = gold(TaskKind::Tag, &empty, Some("when it bleeds")).expect_err("no format");
         assert!(reason.contains("\"when it bleeds\" is not of the form"), "{reason}");
         for task in TaskKind::BENCHMARK {

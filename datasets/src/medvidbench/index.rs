@@ -108,7 +108,8 @@ pub(super) fn store(path: &Path, index: &RowIndex, fingerprint: &Fingerprint) ->
 
 /// Unpacks a gzip file (of any number of members) to `target`.
 pub(super) fn unpack(packed: &Path, target: &mut File) -> std::io::Result<()> {
-    let mut reader = flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 20, File::open(packed)?));
+    let mut reader =
+        flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 20, File::open(packed)?));
     std::io::copy(&mut reader, target)?;
     Ok(())
 }

@@ -92,9 +92,12 @@ mod tests {
 
     #[test]
     fn rows_beside_a_broken_one_are_found() {
-        for broken in ["{\"id\": \"x, \"b\": [1]}", "{\"id\": [1}, 2", "{\"id\": 1]]}", "{\"id\": \"{\\\"id\\\""] {
+        for broken in
+            ["{\"id\": \"x, \"b\": [1]}", "{\"id\": [1}, 2", "{\"id\": 1]]}", "{\"id\": \"{\\\"id\\\""]
+        {
             for glue in [",", ", ", ",\n  "] {
-                let text = ["[ {\"id\": 1, \"c\": {\"id\": 2}}", broken, "{\"id\": \"last\"}\n]\n"].join(glue);
+                let text =
+                    ["[ {\"id\": 1, \"c\": {\"id\": 2}}", broken, "{\"id\": \"last\"}\n]\n"].join(glue);
                 assert_eq!(
                     rows(&text),
                     ["{\"id\": 1, \"c\": {\"id\": 2}}", broken.trim_end(), "{\"id\": \"last\"}"],
@@ -116,7 +119,8 @@ mod tests {
         let text = text.replacen("\"7", "7", 1);
         let found = rows(&text);
         assert_eq!(found.len(), 201);
-        let broken: Vec<usize> = (0..201).filter(|&row| serde_json::from_str::<serde_json::Value>(found[row]).is_err()).collect();
+        let broken: Vec<usize> =
+            (0..201).filter(|&row| serde_json::from_str::<serde_json::Value>(found[row]).is_err()).collect();
         assert_eq!(broken, [8]);
     }
 

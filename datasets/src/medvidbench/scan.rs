@@ -237,7 +237,9 @@ impl ArrayScanner {
     fn finish(self) -> Result<Vec<RowSpan>, ScanError> {
         match (self.place, self.row_start) {
             (Place::After, _) => Ok(self.rows),
-            (Place::Before, _) => Err(ScanError::Shape("the file is empty; expected a JSON array of records".into())),
+            (Place::Before, _) => {
+                Err(ScanError::Shape("the file is empty; expected a JSON array of records".into()))
+            }
             (Place::Inside, Some(start)) => Err(ScanError::Shape(format!(
                 "the file ends inside row {}, which starts at byte {start}: it was cut short, or a bracket or quote of \
                  that row is never closed",
@@ -377,11 +379,16 @@ mod tests {
             1 => Value::from(rng.random_range(-1e3..1e3)),
             2 | 3 => {
                 let letters = ['a', '"', '\\', '{', '}', '[', ']', ',', '\n', 'é', '😀'];
-                (0..rng.random_range(0..6)).map(|_| letters[rng.random_range(0..letters.len())]).collect::<String>().into()
+                (0..rng.random_range(0..6))
+                    .map(|_| letters[rng.random_range(0..letters.len())])
+                    .collect::<String>()
+                    .into()
             }
             4 => (0..rng.random_range(0..4)).map(|_| random_value(rng, depth - 1)).collect(),
             _ => Value::Object(
-                (0..rng.random_range(0..4)).map(|key| (format!("{key}\""), random_value(rng, depth - 1))).collect(),
+                (0..rng.random_range(0..4))
+                    .map(|key| (format!("{key}\""), random_value(rng, depth - 1)))
+                    .collect(),
             ),
         }
     }
@@ -399,7 +406,9 @@ mod tests {
                 let spans = scan(Dribble(text.as_bytes(), rng.random_range(1..9)), layout).unwrap();
                 let read: Vec<Value> = spans
                     .iter()
-                    .map(|span| serde_json::from_str(&text[span.offset as usize..][..span.len as usize]).unwrap())
+                    .map(|span| {
+                        serde_json::from_str(&text[span.offset as usize..][..span.len as usize]).unwrap()
+                    })
                     .collect();
                 assert_eq!(read, values, "{text}");
             }

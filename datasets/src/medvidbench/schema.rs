@@ -225,13 +225,13 @@ mod tests {
 
     #[test]
     fn the_three_conventions_of_the_stretch_and_both_ways_to_write_numbers() {
-        let frames = record(r#"{"fps": "0.5", "input_video_start_frame": "260", "input_video_end_frame": 546}"#);
+        let frames =
+            record(r#"{"fps": "0.5", "input_video_start_frame": "260", "input_video_end_frame": 546}"#);
         assert_eq!(
             frames.metadata.clip_range().unwrap(),
             Some(ClipRange::Frames { start: 260.0, end: 546.0 })
         );
-        let seconds =
-            record(r#"{"fps": 2, "input_video_start_time": 12.5, "input_video_end_time": "90.0"}"#);
+        let seconds = record(r#"{"fps": 2, "input_video_start_time": 12.5, "input_video_end_time": "90.0"}"#);
         assert_eq!(
             seconds.metadata.clip_range().unwrap(),
             Some(ClipRange::Seconds { start_sec: 12.5, end_sec: 90.0 })
@@ -260,9 +260,8 @@ mod tests {
             br#"{"qa_type": "tal", "video": ["a"], "conversations": [{"from": 3, "value": ""}], "metadata": {}}"#,
         );
         assert!(wrong_type.starts_with("conversations[0].from: invalid type"), "{wrong_type}");
-        let fps = reason(
-            br#"{"qa_type": "tal", "video": ["a"], "conversations": [], "metadata": {"fps": [1]}}"#,
-        );
+        let fps =
+            reason(br#"{"qa_type": "tal", "video": ["a"], "conversations": [], "metadata": {"fps": [1]}}"#);
         assert!(fps.starts_with("metadata.fps: expected a string or a number"), "{fps}");
         assert!(reason(br#"{"video": []}"#).contains("missing field `qa_type`"));
         assert!(reason(b"{\"qa_type\": \"\xff\"}").starts_with("not UTF-8: byte 13"));

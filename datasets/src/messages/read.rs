@@ -25,20 +25,22 @@ pub fn read_messages(
 ) -> Result<impl Iterator<Item = Result<MessagesRecord, DatasetError>> + use<>, DatasetError> {
     let path = path.to_owned();
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let file = std::fs::File::open(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
+    let file =
+        std::fs::File::open(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
     let mut reader = BufReader::new(file);
     let (mut index, mut ended) = (0, false);
     Ok(std::iter::from_fn(move || {
         let mut line = Vec::new();
         while !ended {
             line.clear();
-            let num_bytes = match std::io::Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut line) {
-                Ok(num_bytes) => num_bytes,
-                Err(source) => {
-                    ended = true;
-                    return Some(Err(DatasetError::Io { path: path.clone(), source }));
-                }
-            };
+            let num_bytes =
+                match std::io::Read::take(&mut reader, MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+                    Ok(num_bytes) => num_bytes,
+                    Err(source) => {
+                        ended = true;
+                        return Some(Err(DatasetError::Io { path: path.clone(), source }));
+                    }
+                };
             if num_bytes == 0 {
                 ended = true;
             } else if !line.trim_ascii().is_empty() {
@@ -64,7 +66,8 @@ pub fn read_messages(
 fn messages(line: &[u8], folder: &Path) -> Result<Vec<Message>, String> {
     let text = std::str::from_utf8(line)
         .map_err(|error| format!("not UTF-8: byte {} of the line is invalid", error.valid_up_to()))?;
-    let record: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
+    let record: Value =
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string())?;
     let list = record
         .get("messages")
         .and_then(Value::as_array)
@@ -93,7 +96,9 @@ fn message(value: &Value, folder: &Path) -> Result<Message, String> {
         Some(Value::Array(parts)) => parts
             .iter()
             .enumerate()
-            .map(|(index, value)| part(value, folder).map_err(|reason| format!(".content[{index}]: {reason}")))
+            .map(|(index, value)| {
+                part(value, folder).map_err(|reason| format!(".content[{index}]: {reason}"))
+            })
             .collect::<Result<_, String>>()?,
         _ => return Err(".content is missing; expected a string or a list of parts".into()),
     };
@@ -111,17 +116,25 @@ fn part(value: &Value, folder: &Path) -> Result<Content, String> {
     let kind = match part.get("type") {
         Some(Value::String(kind)) => kind.as_str(),
         Some(other) => return Err(format!("type is {other}, expected \"text\", \"image\" or \"video\"")),
-        None => ["image", "video", "text"].into_iter().find(|key| part.contains_key(*key)).unwrap_or_default(),
+        None => {
+            ["image", "video", "text"].into_iter().find(|key| part.contains_key(*key)).unwrap_or_default()
+        }
     };
     match kind {
         "text" => {
             only(part, &["text"])?;
-            let text = part.get("text").and_then(Value::as_str).ok_or("a part of type text without a string `text`")?;
+            let text = part
+                .get("text")
+                .and_then(Value::as_str)
+                .ok_or("a part of type text without a string `text`")?;
             Ok(Content::Text(text.to_owned()))
         }
         "image" => {
             only(part, &["image"])?;
-            let file = part.get("image").and_then(Value::as_str).ok_or("a part of type image without a path `image`")?;
+            let file = part
+                .get("image")
+                .and_then(Value::as_str)
+                .ok_or("a part of type image without a path `image`")?;
             Ok(Content::Image(ImageRef { path: local(folder, file)? }))
         }
         "video" => {
@@ -158,7 +171,9 @@ fn video(part: &Map<String, Value>, folder: &Path) -> Result<VideoRef, String> {
         }
         Some(Value::Array(files)) => {
             if start_sec.or(end_sec).is_some() {
-                return Err("video_start and video_end belong to a video file; a list of frames is used whole".into());
+                return Err(
+                    "video_start and video_end belong to a video file; a list of frames is used whole".into(),
+                );
             }
             let paths = files
                 .iter()
@@ -179,8 +194,13 @@ fn video(part: &Map<String, Value>, folder: &Path) -> Result<VideoRef, String> {
 
 fn only(part: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     // Templates and data frames fill absent keys with null.
-    match part.iter().find(|(key, value)| *key != "type" && !known.contains(&key.as_str()) && !value.is_null()) {
-        Some((key, _)) => Err(format!("the key \"{key}\" is not supported here; known are type, {}", known.join(", "))),
+    match part
+        .iter()
+        .find(|(key, value)| *key != "type" && !known.contains(&key.as_str()) && !value.is_null())
+    {
+        Some((key, _)) => {
+            Err(format!("the key \"{key}\" is not supported here; known are type, {}", known.join(", ")))
+        }
         None => Ok(()),
     }
 }
@@ -191,7 +211,10 @@ fn local(folder: &Path, file: &str) -> Result<PathBuf, String> {
         return Err(format!("{file:?} is no path"));
     }
     if file.starts_with("data:") || file.contains("://") {
-        return Err(format!("{:?} is no path; media must be files", file.chars().take(40).collect::<String>()));
+        return Err(format!(
+            "{:?} is no path; media must be files",
+            file.chars().take(40).collect::<String>()
+        ));
     }
     Ok(folder.join(file))
 }
@@ -220,7 +243,10 @@ mod tests {
         let records: Vec<_> = records.into_iter().map(Result::unwrap).collect();
         assert_eq!(records.iter().map(|record| record.index).collect::<Vec<_>>(), [0, 1]);
         let first = &records[0].messages;
-        assert_eq!(first.iter().map(|message| message.role).collect::<Vec<_>>(), [Role::System, Role::User, Role::Assistant]);
+        assert_eq!(
+            first.iter().map(|message| message.role).collect::<Vec<_>>(),
+            [Role::System, Role::User, Role::Assistant]
+        );
         assert_eq!(first[0].content, [Content::Text("Be brief.".into())]);
         assert_eq!(first[1].content[0], Content::Image(ImageRef { path: folder.join("a.png") }));
         assert_eq!(first[1].content[1], Content::Image(ImageRef { path: "/b.png".into() }));
@@ -228,23 +254,35 @@ mod tests {
         let second = &records[1].messages[0].content;
         let paths = vec![folder.join("f/0.jpg"), folder.join("f/1.jpg")];
         assert_eq!(second[0], video(Frames::Files { paths: paths.clone(), fps: 1.0 }));
-        let window = Frames::Video { path: "/c.mp4".into(), fps: None, start_sec: Some(1.5), end_sec: Some(9.0) };
+        let window =
+            Frames::Video { path: "/c.mp4".into(), fps: None, start_sec: Some(1.5), end_sec: Some(9.0) };
         assert_eq!(second[1], video(window));
         assert_eq!(second[2], video(Frames::Files { paths: paths[..1].to_vec(), fps: 2.0 }));
     }
 
     #[test]
     fn a_wrong_line_is_named_and_the_others_are_read() {
-        let part = |part: &str| format!("{{\"messages\": [{{\"role\": \"user\", \"content\": [{part}]}}]}}\n").into_bytes();
+        let part = |part: &str| {
+            format!("{{\"messages\": [{{\"role\": \"user\", \"content\": [{part}]}}]}}\n").into_bytes()
+        };
         let lines: [(Vec<u8>, &str); 14] = [
             (b"{\n".to_vec(), "EOF"),
             (b"{\"messages\": \"\xff\"}\n".to_vec(), "not UTF-8"),
             (b"{\"messages\": []}\n".to_vec(), "messages is empty"),
-            (b"{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}\n".to_vec(), "messages[0].role is \"tool\""),
+            (
+                b"{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}\n".to_vec(),
+                "messages[0].role is \"tool\"",
+            ),
             (b"{\"messages\": [{\"role\": \"user\"}]}\n".to_vec(), "messages[0].content is missing"),
-            (part(r#"{"type": "image_url", "image_url": {"url": "x"}}"#), "content[0]: type \"image_url\" is not supported"),
+            (
+                part(r#"{"type": "image_url", "image_url": {"url": "x"}}"#),
+                "content[0]: type \"image_url\" is not supported",
+            ),
             (part(r#"{"type": "image", "image": "https://x/y.png"}"#), "media must be files"),
-            (part(r#"{"type": "image", "image": "a.png", "max_pixels": 5}"#), "\"max_pixels\" is not supported"),
+            (
+                part(r#"{"type": "image", "image": "a.png", "max_pixels": 5}"#),
+                "\"max_pixels\" is not supported",
+            ),
             (part(r#"{"type": "video", "video": [], "fps": 2}"#), "no frames"),
             (part(r#"{"type": "video", "video": ["a"], "fps": 0}"#), "fps is 0"),
             (part(r#"{"type": "video", "video": ["a"], "fps": "abc"}"#), "fps is \"abc\""),

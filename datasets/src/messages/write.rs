@@ -21,8 +21,11 @@ pub fn write_messages<'a>(
         let mut file = std::io::BufWriter::new(file);
         for (row, messages) in conversations.into_iter().enumerate() {
             let messages = messages.iter().map(|message| {
-                let content: Vec<Value> =
-                    message.content.iter().map(|part| part_value(part, folder)).collect::<Result<_, String>>()?;
+                let content: Vec<Value> = message
+                    .content
+                    .iter()
+                    .map(|part| part_value(part, folder))
+                    .collect::<Result<_, String>>()?;
                 Ok(json!({"role": message.role.as_str(), "content": content}))
             });
             match messages.collect::<Result<Vec<Value>, String>>() {
@@ -93,7 +96,12 @@ mod tests {
                 content: vec![
                     Content::Image(ImageRef { path: at("a.png") }),
                     video(Frames::Files { paths: vec![at("f/0.jpg"), at("f/0.jpg")], fps: 0.5 }),
-                    video(Frames::Video { path: "/b.mp4".into(), fps: Some(2.0), start_sec: None, end_sec: Some(3.5) }),
+                    video(Frames::Video {
+                        path: "/b.mp4".into(),
+                        fps: Some(2.0),
+                        start_sec: None,
+                        end_sec: Some(3.5),
+                    }),
                     Content::Text("Line\nbreak \u{2028} \"quote\"".into()),
                 ],
             },
@@ -106,7 +114,8 @@ mod tests {
 
         let frames = Frames::Files { paths: vec![at("0.jpg")], fps: 1.0 };
         let region = Some(Region { frame_index: 0, box_xyxy: [0.0, 0.0, 1.0, 1.0] });
-        let drawn = [Message { role: Role::User, content: vec![Content::Video(VideoRef { frames, region })] }];
+        let drawn =
+            [Message { role: Role::User, content: vec![Content::Video(VideoRef { frames, region })] }];
         let error = write_messages(&path, [drawn.as_slice()]).unwrap_err().to_string();
         assert!(error.contains("row 0: a clip with a drawn box"), "{error}");
         assert_eq!(read_messages(&path).unwrap().count(), 2, "the old file stays");

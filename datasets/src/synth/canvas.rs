@@ -29,32 +29,18 @@ pub(super) struct Paint {
 
 impl Paint {
     pub(super) fn flat(color: Rgb, alpha: f32) -> Self {
-        Self {
-            color,
-            gloss: 0.0,
-            alpha,
-            owner: None,
-        }
+        Self { color, gloss: 0.0, alpha, owner: None }
     }
 }
 
 /// Mixes `a` towards `b`.
 pub(super) fn mix(a: Rgb, b: Rgb, t: f32) -> Rgb {
-    [
-        a[0] + (b[0] - a[0]) * t,
-        a[1] + (b[1] - a[1]) * t,
-        a[2] + (b[2] - a[2]) * t,
-    ]
+    [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t]
 }
 
 impl Canvas {
     pub(super) fn new(width: usize, height: usize) -> Self {
-        Self {
-            width,
-            height,
-            pixels: vec![[0.0; 3]; width * height],
-            owners: vec![0; width * height],
-        }
+        Self { width, height, pixels: vec![[0.0; 3]; width * height], owners: vec![0; width * height] }
     }
 
     /// Integer pixel ranges that cover a float box, clipped to the frame.
@@ -68,12 +54,8 @@ impl Canvas {
     /// A round-ended bar from `a` to `b` whose half width goes from `ra` to `rb`, lit like a cylinder.
     pub(super) fn capsule(&mut self, a: [f32; 2], ra: f32, b: [f32; 2], rb: f32, paint: Paint) {
         let r = ra.max(rb) + 1.0;
-        let (xs, ys) = self.clip(
-            a[0].min(b[0]) - r,
-            a[1].min(b[1]) - r,
-            a[0].max(b[0]) + r,
-            a[1].max(b[1]) + r,
-        );
+        let (xs, ys) =
+            self.clip(a[0].min(b[0]) - r, a[1].min(b[1]) - r, a[0].max(b[0]) + r, a[1].max(b[1]) + r);
         let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
         let inv_len2 = 1.0 / (dx * dx + dy * dy).max(1e-6);
         let inv_len = inv_len2.sqrt();
@@ -112,12 +94,7 @@ impl Canvas {
     /// Shaded like a dome by `gloss`.
     pub(super) fn blob(&mut self, center: [f32; 2], rx: f32, ry: f32, angle: f32, soft: f32, paint: Paint) {
         let reach = rx.max(ry) + 1.0;
-        let (xs, ys) = self.clip(
-            center[0] - reach,
-            center[1] - reach,
-            center[0] + reach,
-            center[1] + reach,
-        );
+        let (xs, ys) = self.clip(center[0] - reach, center[1] - reach, center[0] + reach, center[1] + reach);
         let (sin, cos) = angle.sin_cos();
         let fade = soft.max(1.5 / rx.min(ry).max(1.0));
         for y in ys {
@@ -184,12 +161,7 @@ mod tests {
     use super::{Canvas, Paint};
 
     fn owned(owner: u8) -> Paint {
-        Paint {
-            color: [200.0; 3],
-            gloss: 0.0,
-            alpha: 1.0,
-            owner: Some(owner),
-        }
+        Paint { color: [200.0; 3], gloss: 0.0, alpha: 1.0, owner: Some(owner) }
     }
 
     #[test]

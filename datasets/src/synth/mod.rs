@@ -69,15 +69,9 @@ pub fn render(
     config: &SynthConfig,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<SynthSummary, DatasetError> {
-    let file_error = |message: String| DatasetError::File {
-        path: config.out_dir.clone(),
-        message,
-    };
+    let file_error = |message: String| DatasetError::File { path: config.out_dir.clone(), message };
     if config.clips < MIN_CLIPS {
-        return Err(file_error(format!(
-            "clips is {}, it must be at least {MIN_CLIPS}",
-            config.clips
-        )));
+        return Err(file_error(format!("clips is {}, it must be at least {MIN_CLIPS}", config.clips)));
     }
     if let Some(summary) = existing(config)? {
         progress(config.clips, config.clips);
@@ -89,10 +83,8 @@ pub fn render(
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(|e| io_error(parent, e))?;
-    let staging = tempfile::Builder::new()
-        .prefix(".practice-")
-        .tempdir_in(parent)
-        .map_err(|e| io_error(parent, e))?;
+    let staging =
+        tempfile::Builder::new().prefix(".practice-").tempdir_in(parent).map_err(|e| io_error(parent, e))?;
     let root = staging.path();
 
     let jobs = plan::jobs(config.seed, config.clips);
@@ -103,13 +95,7 @@ pub fn render(
             let boxes = video::render_video(root, job.spec, &job.video, encoder)?;
             let finished = done.fetch_add(job.video.clips.len(), Ordering::Relaxed) + job.video.clips.len();
             progress(finished, config.clips);
-            Ok(records::video_records(
-                job.spec,
-                &job.video,
-                &boxes,
-                job.split == 0,
-                config.seed,
-            ))
+            Ok(records::video_records(job.spec, &job.video, &boxes, job.split == 0, config.seed))
         })
         .collect::<Result<_, DatasetError>>()?;
 
@@ -161,10 +147,7 @@ fn existing(config: &SynthConfig) -> Result<Option<SynthSummary>, DatasetError> 
             return Err(occupied(format!("a practice set without its {name}")));
         }
     }
-    Ok(Some(SynthSummary {
-        reused: true,
-        ..summary
-    }))
+    Ok(Some(SynthSummary { reused: true, ..summary }))
 }
 
 /// The records of a split, mixed so that any first part of the file is a fair sample.

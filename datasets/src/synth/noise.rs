@@ -36,11 +36,7 @@ impl NoiseMap {
         for value in &mut values {
             *value /= total;
         }
-        Self {
-            width,
-            height,
-            values,
-        }
+        Self { width, height, values }
     }
 
     /// The value at a place, mirrored at the borders so that there are no seams.

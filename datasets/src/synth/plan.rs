@@ -40,13 +40,7 @@ pub(super) fn jobs(seed: u64, clips: usize) -> Vec<Job> {
         let held_out = ((num_videos as f64 * 0.15).round() as usize).max(1);
         for index in 0..num_videos {
             let first_clip = index * per_video;
-            let video = video_script(
-                spec,
-                seed,
-                index,
-                first_clip,
-                per_video.min(num_clips - first_clip),
-            );
+            let video = video_script(spec, seed, index, first_clip, per_video.min(num_clips - first_clip));
             let from_end = num_videos - 1 - index;
             let split = if from_end < held_out {
                 2
@@ -124,22 +118,15 @@ pub(super) fn summarize(config: &SynthConfig, jobs: &[Job], records: &[Vec<Value
         let clips: usize = chosen.iter().map(|(job, _)| job.video.clips.len()).sum();
         let mut tasks = BTreeMap::new();
         for row in chosen.iter().flat_map(|(_, rows)| rows.iter()) {
-            let task = row["qa_type"]
-                .as_str()
-                .and_then(TaskKind::from_qa_type)
-                .unwrap_or(TaskKind::OpenQuestion);
+            let task =
+                row["qa_type"].as_str().and_then(TaskKind::from_qa_type).unwrap_or(TaskKind::OpenQuestion);
             *tasks.entry(task.key().to_owned()).or_insert(0) += 1;
         }
         (videos, clips, tasks)
     };
     let splits = SPLITS.iter().enumerate().map(|(split, name)| {
         let (videos, _, tasks) = of(&|job| job.split == split);
-        SplitSummary {
-            file: format!("{name}.json"),
-            videos,
-            records: tasks.values().sum(),
-            tasks,
-        }
+        SplitSummary { file: format!("{name}.json"), videos, records: tasks.values().sum(), tasks }
     });
     let sources = SOURCES.iter().map(|spec| {
         let (videos, clips, tasks) = of(&|job| job.spec.name == spec.name);

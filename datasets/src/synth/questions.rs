@@ -49,11 +49,7 @@ pub(super) fn ask(seen: &Seen<'_>, rng: &mut ChaCha8Rng) -> Vec<Question> {
         questions.extend(seen.action_questions(num_tags, rng));
         questions.push(seen.event_list(rng));
     }
-    let num_boxes = if matches!(spec.scene, Scene::Anatomy | Scene::Bench) {
-        1
-    } else {
-        2
-    };
+    let num_boxes = if matches!(spec.scene, Scene::Anatomy | Scene::Bench) { 1 } else { 2 };
     questions.extend(seen.box_questions(num_boxes, rng));
     if !spec.phases.is_empty() {
         questions.push(seen.next_phase(whole.clone(), rng));
@@ -78,14 +74,7 @@ impl Seen<'_> {
     }
 
     fn question(&self, qa_type: &'static str, text: String, answer: String, struc_info: Value) -> Question {
-        Question {
-            qa_type,
-            window: 0..self.clip.num_frames,
-            text,
-            answer,
-            struc_info,
-            region: None,
-        }
+        Question { qa_type, window: 0..self.clip.num_frames, text, answer, struc_info, region: None }
     }
 
     /// The box of a tool that is well in view.
@@ -107,10 +96,7 @@ impl Seen<'_> {
         }
         labels.shuffle(rng);
         labels.truncate(limit);
-        labels
-            .into_iter()
-            .map(|label| self.action_question(label, rng))
-            .collect()
+        labels.into_iter().map(|label| self.action_question(label, rng)).collect()
     }
 
     fn action_question(&self, label: &str, rng: &mut ChaCha8Rng) -> Question {
@@ -120,28 +106,18 @@ impl Seen<'_> {
             }
             _ => {
                 let events = self.clip.events.iter().filter(|event| event.action.name == label);
-                events
-                    .map(|event| (self.seconds(event.first), self.seconds(event.last)))
-                    .collect()
+                events.map(|event| (self.seconds(event.first), self.seconds(event.last))).collect()
             }
         };
         let names = self.spec.action_names();
         let text = say::fill(
             say::pick(say::TAG, rng),
-            &[
-                ("action", label),
-                ("list", &names.join(", ")),
-                ("procedure", self.spec.procedure),
-            ],
+            &[("action", label), ("list", &names.join(", ")), ("procedure", self.spec.procedure)],
         );
-        let spans_text: Vec<String> = spans
-            .iter()
-            .map(|(start, end)| format!("{start:.1}-{end:.1}"))
-            .collect();
-        let spans: Vec<Value> = spans
-            .iter()
-            .map(|(start, end)| json!({"start": start, "end": end}))
-            .collect();
+        let spans_text: Vec<String> =
+            spans.iter().map(|(start, end)| format!("{start:.1}-{end:.1}")).collect();
+        let spans: Vec<Value> =
+            spans.iter().map(|(start, end)| json!({"start": start, "end": end})).collect();
         let info = if self.spec.event_shape == EventShape::Flat {
             json!([{"action": label, "spans": spans}])
         } else {
@@ -157,10 +133,7 @@ impl Seen<'_> {
             let (start, end) = (self.seconds(event.first), self.seconds(event.last));
             let caption = say::action_sentence(event.action, self.spec.target);
             if self.spec.labelled_events {
-                lines.push(format!(
-                    "{start:.1}-{end:.1} seconds: {}: {caption}",
-                    event.action.name
-                ));
+                lines.push(format!("{start:.1}-{end:.1} seconds: {}: {caption}", event.action.name));
                 events.push(
                     json!({"start": start, "end": end, "caption": caption, "action": event.action.name}),
                 );
@@ -177,11 +150,7 @@ impl Seen<'_> {
         let mut names = self.spec.action_names();
         names.retain(|&name| name != BLEEDING);
         let text = say::fill(say::pick(say::DVC, rng), &[("list", &names.join(", "))]);
-        let qa_type = if rng.random_bool(0.5) {
-            "dense_captioning_gpt"
-        } else {
-            "dense_captioning_gemini"
-        };
+        let qa_type = if rng.random_bool(0.5) { "dense_captioning_gpt" } else { "dense_captioning_gemini" };
         self.question(qa_type, text, lines.join("\n"), info)
     }
 
@@ -195,10 +164,7 @@ impl Seen<'_> {
             wanted.reverse();
         }
         wanted.truncate(limit);
-        wanted
-            .into_iter()
-            .filter_map(|(tool, frames)| self.box_question(tool, frames, rng))
-            .collect()
+        wanted.into_iter().filter_map(|(tool, frames)| self.box_question(tool, frames, rng)).collect()
     }
 
     /// One to three boxes at whole seconds inside `frames`; `None` when the tool is hidden at one of them.
@@ -229,11 +195,7 @@ impl Seen<'_> {
             let corners = bounds.map(|v| format!("{v:.1}")).join(", ");
             answer.push(format!("{:.1} seconds: [{corners}]", to_sec(tick) as f64));
             let seconds = to_sec(tick);
-            let key = if self.spec.decimal_keys {
-                format!("{seconds}.0")
-            } else {
-                seconds.to_string()
-            };
+            let key = if self.spec.decimal_keys { format!("{seconds}.0") } else { seconds.to_string() };
             dict.insert(key, json!(bounds));
         }
         let text = say::fill(
@@ -254,16 +216,11 @@ impl Seen<'_> {
     fn next_phase(&self, window: Range<usize>, rng: &mut ChaCha8Rng) -> Question {
         let next = self.spec.phases[self.clip.phase + 1];
         let list = self.spec.phases.join(", ");
-        let text = say::fill(
-            say::pick(say::NAP, rng),
-            &[("list", &list), ("procedure", self.spec.procedure)],
-        );
+        let text =
+            say::fill(say::pick(say::NAP, rng), &[("list", &list), ("procedure", self.spec.procedure)]);
         let info =
             json!([{"procedure": self.spec.procedure, "step_list": self.spec.phases, "next_action": next}]);
-        Question {
-            window,
-            ..self.question("next_action", text, next.to_owned(), info)
-        }
+        Question { window, ..self.question("next_action", text, next.to_owned(), info) }
     }
 
     fn region_caption(&self, rng: &mut ChaCha8Rng) -> Option<Question> {
@@ -290,15 +247,8 @@ impl Seen<'_> {
             "start_frame": (self.clip.offset + frames.start) * self.spec.native_stride,
             "start_frame_bbox": bounds, "phase_info": self.phase(),
         }}]);
-        let qa_type = if rng.random_bool(0.5) {
-            "region_caption_gpt"
-        } else {
-            "region_caption_gemini"
-        };
-        Some(Question {
-            region: Some((frames.start, bounds)),
-            ..self.question(qa_type, text, answer, info)
-        })
+        let qa_type = if rng.random_bool(0.5) { "region_caption_gpt" } else { "region_caption_gemini" };
+        Some(Question { region: Some((frames.start, bounds)), ..self.question(qa_type, text, answer, info) })
     }
 
     fn summary(&self, rng: &mut ChaCha8Rng) -> Question {
@@ -315,31 +265,21 @@ impl Seen<'_> {
             }
         };
         let text = say::fill(say::pick(say::VS, rng), &[("procedure", self.spec.procedure)]);
-        let qa_type = if rng.random_bool(0.5) {
-            "video_summary_gpt"
-        } else {
-            "video_summary_gemini"
-        };
+        let qa_type = if rng.random_bool(0.5) { "video_summary_gpt" } else { "video_summary_gemini" };
         self.question(qa_type, text, answer, json!([]))
     }
 
     fn critical_view(&self, window: Range<usize>, rng: &mut ChaCha8Rng) -> Option<Question> {
         let anatomy = self.clip.anatomy?;
-        let (two, plate, triangle) = (
-            anatomy.two_structures,
-            anatomy.cystic_plate,
-            anatomy.hepatocystic_triangle,
-        );
+        let (two, plate, triangle) =
+            (anatomy.two_structures, anatomy.cystic_plate, anatomy.hepatocystic_triangle);
         let answer =
             format!("Two structures: {two}, Cystic plate: {plate}, Hepatocystic triangle: {triangle}");
         let info = json!([{"cvs_scores": {
             "two_structures": two, "cystic_plate": plate, "hepatocystic_triangle": triangle,
         }}]);
         let text = say::pick(say::CVS, rng).to_owned();
-        Some(Question {
-            window,
-            ..self.question("cvs_assessment", text, answer, info)
-        })
+        Some(Question { window, ..self.question("cvs_assessment", text, answer, info) })
     }
 
     fn skill(&self, window: Range<usize>, rng: &mut ChaCha8Rng) -> Option<Question> {
@@ -352,31 +292,20 @@ impl Seen<'_> {
             ("Overall performance", skill.overall()),
             ("Quality of final product", skill.final_product),
         ];
-        let answer = scores
-            .map(|(aspect, score)| format!("{aspect}: {score}/5"))
-            .join(", ");
+        let answer = scores.map(|(aspect, score)| format!("{aspect}: {score}/5")).join(", ");
         let level = match skill.overall() {
             ..=2 => "N",
             3 => "I",
             _ => "E",
         };
-        let by_aspect: serde_json::Map<String, Value> = scores
-            .into_iter()
-            .map(|(aspect, score)| (aspect.to_owned(), score.into()))
-            .collect();
+        let by_aspect: serde_json::Map<String, Value> =
+            scores.into_iter().map(|(aspect, score)| (aspect.to_owned(), score.into())).collect();
         let info = json!([{"skill_level": level, "skill_scores": by_aspect}]);
         let text = say::pick(say::SA, rng).to_owned();
-        Some(Question {
-            window,
-            ..self.question("skill_assessment", text, answer, info)
-        })
+        Some(Question { window, ..self.question("skill_assessment", text, answer, info) })
     }
 }
 
 fn seconds_word(count: u64) -> String {
-    if count == 1 {
-        "second".to_owned()
-    } else {
-        format!("{count} seconds")
-    }
+    if count == 1 { "second".to_owned() } else { format!("{count} seconds") }
 }

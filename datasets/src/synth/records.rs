@@ -24,21 +24,10 @@ pub(super) fn video_records(
     let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
     let mut records = Vec::new();
     for (part, clip) in video.clips.iter().enumerate() {
-        let seen = Seen {
-            spec,
-            clip,
-            boxes: &boxes[clip.offset..clip.offset + clip.num_frames],
-        };
+        let seen = Seen { spec, clip, boxes: &boxes[clip.offset..clip.offset + clip.num_frames] };
         for question in ask(&seen, &mut rng) {
             let persona = PERSONAS.choose(&mut rng).copied().unwrap_or_default();
-            records.push(record(
-                spec,
-                video,
-                (part, clip.offset),
-                &question,
-                persona,
-                in_train,
-            ));
+            records.push(record(spec, video, (part, clip.offset), &question, persona, in_train));
         }
     }
     records
@@ -58,10 +47,9 @@ fn record(
     let native_fps = spec.fps * spec.native_stride as f64;
     let (start, end) = match spec.convention {
         Convention::InputFrames | Convention::PlainFrames => (first.to_string(), last.to_string()),
-        Convention::InputTimes => (
-            format!("{:.1}", first as f64 / native_fps),
-            format!("{:.1}", last as f64 / native_fps),
-        ),
+        Convention::InputTimes => {
+            (format!("{:.1}", first as f64 / native_fps), format!("{:.1}", last as f64 / native_fps))
+        }
     };
     let fps = format!("{:.1}", spec.fps);
     let (start_key, end_key) = match spec.convention {

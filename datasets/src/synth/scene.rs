@@ -14,12 +14,7 @@ const THREAD: Rgb = [30.0, 40.0, 190.0];
 const SMOKE: Rgb = [222.0, 226.0, 232.0];
 
 /// Tints of the phases, by index: what tells them apart at any size.
-const TINTS: [Rgb; 4] = [
-    [1.12, 0.98, 0.94],
-    [1.05, 0.95, 0.34],
-    [0.70, 0.36, 0.42],
-    [0.55, 0.85, 1.18],
-];
+const TINTS: [Rgb; 4] = [[1.12, 0.98, 0.94], [1.05, 0.95, 0.34], [0.70, 0.36, 0.42], [0.55, 0.85, 1.18]];
 
 /// What all frames of a video share.
 pub(super) struct Look {
@@ -55,13 +50,7 @@ impl Look {
             scenery::draw_stitches(&mut canvas, skill, self.seed, world, size[1]);
         }
         for event in &clip.events {
-            draw_trace(
-                &mut canvas,
-                event,
-                event.progress(k),
-                world(event.path.anchor),
-                size[1],
-            );
+            draw_trace(&mut canvas, event, event.progress(k), world(event.path.anchor), size[1]);
         }
         if let Some(from) = clip.bleeding_from
             && k > from as f32 - 0.5
@@ -88,15 +77,8 @@ impl Look {
         for y in 0..canvas.height {
             let upper = &self.texture.pixels[(y + iy) * stride + ix..][..canvas.width + 1];
             let lower = &self.texture.pixels[(y + iy + 1) * stride + ix..][..canvas.width + 1];
-            for (x, pixel) in canvas.pixels[y * canvas.width..][..canvas.width]
-                .iter_mut()
-                .enumerate()
-            {
-                let color = mix(
-                    mix(upper[x], upper[x + 1], fx),
-                    mix(lower[x], lower[x + 1], fx),
-                    fy,
-                );
+            for (x, pixel) in canvas.pixels[y * canvas.width..][..canvas.width].iter_mut().enumerate() {
+                let color = mix(mix(upper[x], upper[x + 1], fx), mix(lower[x], lower[x + 1], fx), fy);
                 *pixel = [color[0] * tint[0], color[1] * tint[1], color[2] * tint[2]];
             }
         }
@@ -108,29 +90,10 @@ impl Look {
         for i in 0..7 {
             let random = |j| lattice(i, j, self.seed ^ 0xB100D) - 0.5;
             let reach = if i == 0 { 0.0 } else { radius * 0.9 };
-            let center = [
-                site[0] + reach * 2.0 * random(0),
-                site[1] + reach * 1.6 * random(1),
-            ];
-            let share = if i == 0 {
-                0.8
-            } else {
-                0.35 + 0.3 * (random(2) + 0.5)
-            };
-            let paint = Paint {
-                color: BLOOD,
-                gloss: 0.35,
-                alpha: 0.92,
-                owner: None,
-            };
-            canvas.blob(
-                center,
-                radius * share,
-                radius * share * 0.8,
-                3.0 * random(3),
-                0.12,
-                paint,
-            );
+            let center = [site[0] + reach * 2.0 * random(0), site[1] + reach * 1.6 * random(1)];
+            let share = if i == 0 { 0.8 } else { 0.35 + 0.3 * (random(2) + 0.5) };
+            let paint = Paint { color: BLOOD, gloss: 0.35, alpha: 0.92, owner: None };
+            canvas.blob(center, radius * share, radius * share * 0.8, 3.0 * random(3), 0.12, paint);
         }
     }
 
@@ -138,9 +101,7 @@ impl Look {
         let width = canvas.width;
         for (i, pixel) in canvas.pixels.iter_mut().enumerate() {
             let (x, y) = ((i % width) as f32, (i / width) as f32);
-            let puff = self
-                .smoke
-                .sample_mirrored(x * 0.6 + time * 5.0, y * 0.6 + time * 9.0);
+            let puff = self.smoke.sample_mirrored(x * 0.6 + time * 5.0, y * 0.6 + time * 9.0);
             let alpha = density * (0.35 + 1.1 * smooth((puff - 0.25) * 2.0));
             *pixel = mix(*pixel, SMOKE, alpha.min(0.85));
         }
@@ -170,15 +131,8 @@ impl Look {
 }
 
 fn camera_offset(spec: &SourceSpec, time: f32) -> [f32; 2] {
-    let reach = if spec.scene == Scene::Bench {
-        2.0
-    } else {
-        MARGIN as f32 * 0.55
-    };
-    [
-        reach * (time * 0.55).sin(),
-        reach * 0.7 * (time * 0.41 + 1.0).sin(),
-    ]
+    let reach = if spec.scene == Scene::Bench { 2.0 } else { MARGIN as f32 * 0.55 };
+    [reach * (time * 0.55).sin(), reach * 0.7 * (time * 0.41 + 1.0).sin()]
 }
 
 fn tint(spec: &SourceSpec, clip: &Clip, k: f32) -> Rgb {
@@ -207,14 +161,9 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
     let at = |dx: f32, dy: f32| [site[0] + dx * h, site[1] + dy * h];
     let line = |dx: f32| at(dx * progress, dx * progress * 0.35);
     match event.action.effect {
-        Effect::Smoke => canvas.blob(
-            site,
-            7.0 * h,
-            5.0 * h * progress,
-            0.4,
-            0.5,
-            Paint::flat([60.0, 35.0, 20.0], 0.8),
-        ),
+        Effect::Smoke => {
+            canvas.blob(site, 7.0 * h, 5.0 * h * progress, 0.4, 0.5, Paint::flat([60.0, 35.0, 20.0], 0.8));
+        }
         Effect::Slit => {
             canvas.capsule(
                 line(-14.0),
@@ -223,21 +172,10 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
                 2.6 * h,
                 Paint::flat([235.0, 170.0, 150.0], 0.9),
             );
-            canvas.capsule(
-                line(-13.0),
-                1.5 * h,
-                line(13.0),
-                1.5 * h,
-                Paint::flat([40.0, 6.0, 12.0], 1.0),
-            );
+            canvas.capsule(line(-13.0), 1.5 * h, line(13.0), 1.5 * h, Paint::flat([40.0, 6.0, 12.0], 1.0));
         }
         Effect::Clips => {
-            let paint = Paint {
-                color: [255.0, 215.0, 90.0],
-                gloss: 0.7,
-                alpha: 1.0,
-                owner: None,
-            };
+            let paint = Paint { color: [255.0, 215.0, 90.0], gloss: 0.7, alpha: 1.0, owner: None };
             let shown = (3.0 * progress).ceil() as usize;
             for i in 0..shown {
                 let x = -7.0 + 7.0 * i as f32;
@@ -252,13 +190,7 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
                 2.4 * h,
                 Paint::flat([250.0, 215.0, 150.0], 0.9),
             );
-            canvas.capsule(
-                line(-18.0),
-                1.3 * h,
-                line(18.0),
-                1.3 * h,
-                Paint::flat([215.0, 10.0, 20.0], 1.0),
-            );
+            canvas.capsule(line(-18.0), 1.3 * h, line(18.0), 1.3 * h, Paint::flat([215.0, 10.0, 20.0], 1.0));
         }
         Effect::Stitches => {
             let shown = (4.0 * progress).ceil() as usize;
@@ -279,16 +211,10 @@ fn draw_trace(canvas: &mut Canvas, event: &Event, progress: f32, site: [f32; 2],
 fn pose(spec: &SourceSpec, path: &Path, k: f32, away: f32) -> Pose {
     let (width, height) = (spec.width as f32, spec.height as f32);
     let [tip_x, tip_y] = path.tip(k);
-    let (tip, from) = (
-        [tip_x * width, tip_y * height],
-        [path.entry[0] * width, path.entry[1] * height],
-    );
+    let (tip, from) = ([tip_x * width, tip_y * height], [path.entry[0] * width, path.entry[1] * height]);
     Pose {
         // A tool that comes or goes slides along its own line.
-        tip: [
-            tip[0] + (from[0] - tip[0]) * away,
-            tip[1] + (from[1] - tip[1]) * away,
-        ],
+        tip: [tip[0] + (from[0] - tip[0]) * away, tip[1] + (from[1] - tip[1]) * away],
         from,
         size: spec.tool_size * height,
         length: spec.tool_length.map(|share| share * height),
@@ -305,13 +231,7 @@ fn draw_moving_tool(canvas: &mut Canvas, spec: &SourceSpec, tool: Tool, path: &P
     let pose = pose(spec, path, k, away);
     draw_tool(canvas, tool, pose, spec.contrast);
     if spec.scene == Scene::Open {
-        draw_hand(
-            canvas,
-            pose.end(),
-            pose.from,
-            0.062 * spec.height as f32,
-            tool == spec.steady,
-        );
+        draw_hand(canvas, pose.end(), pose.from, 0.062 * spec.height as f32, tool == spec.steady);
     }
 }
 
@@ -320,14 +240,7 @@ fn draw_tools(canvas: &mut Canvas, spec: &SourceSpec, clip: &Clip, k: f32) {
     draw_moving_tool(canvas, spec, spec.steady, &clip.steady, k, 0.0);
     for event in clip.events.iter().filter(|event| event.covers(k)) {
         let edge = (event.first as f32 - k).max(k - event.last as f32).max(0.0);
-        draw_moving_tool(
-            canvas,
-            spec,
-            event.action.tool,
-            &event.path,
-            k,
-            smooth(edge * 1.6),
-        );
+        draw_moving_tool(canvas, spec, event.action.tool, &event.path, k, smooth(edge * 1.6));
         let tip = pose(spec, &event.path, k, 0.0).tip;
         match event.action.effect {
             Effect::Smoke => {
@@ -337,7 +250,7 @@ fn draw_tools(canvas: &mut Canvas, spec: &SourceSpec, clip: &Clip, k: f32) {
             Effect::Stitches => {
                 let hang = [tip[0] - 0.30 * height, tip[1] + 0.28 * height];
                 let mid = [(tip[0] + hang[0]) * 0.5, hang[1]];
-                canvas.polyline(&[tip, mid, hang], 0.011 * height, Paint::flat(THREAD, 1.0));
+                canvas.polyline(&[tip, mid, hang], 0.018 * height, Paint::flat(THREAD, 1.0));
             }
             _ => {}
         }

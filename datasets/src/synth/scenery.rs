@@ -54,39 +54,11 @@ fn dress(canvas: &mut Canvas, spec: &SourceSpec, fine: &NoiseMap, seed: u32) {
     let vary = |i| lattice(i, 3, seed) - 0.5;
     match spec.scene {
         Scene::Laparoscopic | Scene::Anatomy => {
-            let liver = Paint {
-                color: [122.0, 44.0, 36.0],
-                gloss: 0.5,
-                alpha: 0.92,
-                owner: None,
-            };
-            canvas.blob(
-                at(0.25 + 0.1 * vary(0), -0.12),
-                0.62 * w,
-                0.40 * h,
-                -0.1,
-                0.06,
-                liver,
-            );
-            let bladder = Paint {
-                color: [148.0, 158.0, 84.0],
-                gloss: 0.7,
-                alpha: 0.9,
-                owner: None,
-            };
-            let (x, y) = if spec.scene == Scene::Anatomy {
-                (0.82, 0.16)
-            } else {
-                (0.66, 0.24)
-            };
-            canvas.blob(
-                at(x + 0.06 * vary(1), y),
-                0.24 * w,
-                0.19 * h,
-                -0.35 + 0.3 * vary(2),
-                0.10,
-                bladder,
-            );
+            let liver = Paint { color: [122.0, 44.0, 36.0], gloss: 0.5, alpha: 0.92, owner: None };
+            canvas.blob(at(0.25 + 0.1 * vary(0), -0.12), 0.62 * w, 0.40 * h, -0.1, 0.06, liver);
+            let bladder = Paint { color: [148.0, 158.0, 84.0], gloss: 0.7, alpha: 0.9, owner: None };
+            let (x, y) = if spec.scene == Scene::Anatomy { (0.82, 0.16) } else { (0.66, 0.24) };
+            canvas.blob(at(x + 0.06 * vary(1), y), 0.24 * w, 0.19 * h, -0.35 + 0.3 * vary(2), 0.10, bladder);
         }
         Scene::Endoscopic => {
             for ring in 0..4 {
@@ -102,17 +74,9 @@ fn dress(canvas: &mut Canvas, spec: &SourceSpec, fine: &NoiseMap, seed: u32) {
                 );
             }
         }
-        Scene::Open => drape(
-            canvas,
-            spec,
-            fine,
-            [w * (0.5 + 0.04 * vary(0)) + margin, h * 0.5 + margin],
-        ),
+        Scene::Open => drape(canvas, spec, fine, [w * (0.5 + 0.04 * vary(0)) + margin, h * 0.5 + margin]),
         Scene::Bench => {
-            let (width, pad) = (
-                canvas.width,
-                [0.10 * w, 0.16 * h, 0.90 * w, 0.86 * h].map(|v| v + margin),
-            );
+            let (width, pad) = (canvas.width, [0.10 * w, 0.16 * h, 0.90 * w, 0.86 * h].map(|v| v + margin));
             for (i, pixel) in canvas.pixels.iter_mut().enumerate() {
                 let (x, y) = ((i % width) as f32, (i / width) as f32);
                 let outside = (pad[0] - x).max(x - pad[2]).max(pad[1] - y).max(y - pad[3]);
@@ -155,10 +119,8 @@ pub(super) fn light(spec: &SourceSpec, seed: u32) -> Vec<f32> {
         Scene::Bench => (0.22, 0.80),
     };
     let gain = 1.04 + 0.12 * (lattice(7, 7, seed) - 0.5);
-    let center = [
-        w * (0.5 + 0.1 * (lattice(8, 7, seed) - 0.5)),
-        h * (0.5 + 0.1 * (lattice(9, 7, seed) - 0.5)),
-    ];
+    let center =
+        [w * (0.5 + 0.1 * (lattice(8, 7, seed) - 0.5)), h * (0.5 + 0.1 * (lattice(9, 7, seed) - 0.5))];
     let mut map = Vec::with_capacity(spec.width * spec.height);
     for y in 0..spec.height {
         for x in 0..spec.width {
@@ -183,88 +145,33 @@ pub(super) fn draw_anatomy(
     let shadow = Paint::flat([40.0, 8.0, 12.0], 0.45);
     let below = |p: [f32; 2]| world([p[0] + 0.008, p[1] + 0.028]);
     if anatomy.cystic_plate > 0 {
-        canvas.capsule(
-            below([0.10, 0.17]),
-            0.098 * h,
-            below([0.10 + shown, 0.14]),
-            0.088 * h,
-            shadow,
-        );
-        let plate = Paint {
-            color: [242.0, 246.0, 255.0],
-            gloss: 0.25,
-            alpha: 0.97,
-            owner: None,
-        };
-        canvas.capsule(
-            world([0.10, 0.17]),
-            0.095 * h,
-            world([0.10 + shown, 0.14]),
-            0.085 * h,
-            plate,
-        );
+        canvas.capsule(below([0.10, 0.17]), 0.098 * h, below([0.10 + shown, 0.14]), 0.088 * h, shadow);
+        let plate = Paint { color: [242.0, 246.0, 255.0], gloss: 0.25, alpha: 0.97, owner: None };
+        canvas.capsule(world([0.10, 0.17]), 0.095 * h, world([0.10 + shown, 0.14]), 0.085 * h, plate);
     }
     // Hepatocystic triangle: a dark window, hidden by fat until it is cleared.
-    let window = Paint {
-        color: [84.0, 16.0, 44.0],
-        gloss: 0.0,
-        alpha: 0.95,
-        owner: None,
-    };
+    let window = Paint { color: [84.0, 16.0, 44.0], gloss: 0.0, alpha: 0.95, owner: None };
     canvas.blob(world([0.80, 0.68]), 0.24 * h, 0.24 * h, 0.0, 0.08, window);
     let lumps: &[[f32; 2]] = match anatomy.hepatocystic_triangle {
-        0 => &[
-            [0.72, 0.60],
-            [0.86, 0.60],
-            [0.74, 0.77],
-            [0.87, 0.76],
-            [0.80, 0.68],
-        ],
+        0 => &[[0.72, 0.60], [0.86, 0.60], [0.74, 0.77], [0.87, 0.76], [0.80, 0.68]],
         1 => &[[0.74, 0.77], [0.87, 0.77], [0.80, 0.83]],
         _ => &[],
     };
     for &lump in lumps {
         canvas.blob(below(lump), 0.14 * h, 0.12 * h, lump[0] * 9.0, 0.3, shadow);
-        let paint = Paint {
-            color: FAT,
-            gloss: 0.5,
-            alpha: 0.97,
-            owner: None,
-        };
+        let paint = Paint { color: FAT, gloss: 0.5, alpha: 0.97, owner: None };
         canvas.blob(world(lump), 0.135 * h, 0.115 * h, lump[0] * 9.0, 0.12, paint);
     }
     // Two structures: the cystic duct, then the artery.
-    let duct = Paint {
-        color: [120.0, 190.0, 60.0],
-        gloss: 0.7,
-        alpha: 1.0,
-        owner: None,
-    };
-    let artery = Paint {
-        color: [225.0, 12.0, 16.0],
-        gloss: 0.7,
-        alpha: 1.0,
-        owner: None,
-    };
+    let duct = Paint { color: [120.0, 190.0, 60.0], gloss: 0.7, alpha: 1.0, owner: None };
+    let artery = Paint { color: [225.0, 12.0, 16.0], gloss: 0.7, alpha: 1.0, owner: None };
     if anatomy.two_structures > 0 {
-        let course = [
-            [0.06, 0.62],
-            [0.18, 0.585],
-            [0.30, 0.575],
-            [0.42, 0.585],
-            [0.54, 0.62],
-        ];
+        let course = [[0.06, 0.62], [0.18, 0.585], [0.30, 0.575], [0.42, 0.585], [0.54, 0.62]];
         canvas.polyline(&course.map(below), 0.064 * h, shadow);
         canvas.polyline(&course.map(&world), 0.062 * h, duct);
     }
     if anatomy.two_structures > 1 {
-        let course = [
-            [0.06, 0.88],
-            [0.18, 0.865],
-            [0.30, 0.84],
-            [0.42, 0.81],
-            [0.54, 0.80],
-        ];
+        let course = [[0.06, 0.88], [0.18, 0.865], [0.30, 0.84], [0.42, 0.81], [0.54, 0.80]];
         canvas.polyline(&course.map(below), 0.064 * h, shadow);
         canvas.polyline(&course.map(&world), 0.062 * h, artery);
     }
@@ -282,12 +189,7 @@ pub(super) fn draw_stitches(
     let h = height;
     for i in 0..u32::from(5 - skill.respect_for_tissue) {
         let (x, y) = (0.24 + 0.17 * i as f32, 0.29 + 0.04 * lattice(i, 1, seed));
-        let stain = Paint {
-            color: [190.0, 10.0, 18.0],
-            gloss: 0.2,
-            alpha: 0.95,
-            owner: None,
-        };
+        let stain = Paint { color: [190.0, 10.0, 18.0], gloss: 0.2, alpha: 0.95, owner: None };
         canvas.blob(world([x, y]), 0.105 * h, 0.085 * h, i as f32, 0.15, stain);
     }
     let disorder = 0.055 * f32::from(5 - skill.final_product);
@@ -296,18 +198,8 @@ pub(super) fn draw_stitches(
         let (x, y) = (0.22 + 0.14 * i as f32 + 0.4 * random(0), 0.5 + 0.5 * random(1));
         let (lean, half) = (random(2) * 0.9, 0.115);
         // Green for a sound stitch, brown for a loose one: the thread's colour is the quickest sign of quality.
-        let color = mix(
-            [150.0, 60.0, 20.0],
-            [20.0, 150.0, 60.0],
-            f32::from(skill.final_product - 1) / 4.0,
-        );
+        let color = mix([150.0, 60.0, 20.0], [20.0, 150.0, 60.0], f32::from(skill.final_product - 1) / 4.0);
         let paint = Paint::flat(color, 1.0);
-        canvas.capsule(
-            world([x - lean, y - half]),
-            0.028 * h,
-            world([x + lean, y + half]),
-            0.028 * h,
-            paint,
-        );
+        canvas.capsule(world([x - lean, y - half]), 0.036 * h, world([x + lean, y + half]), 0.036 * h, paint);
     }
 }

@@ -136,28 +136,18 @@ pub(super) fn video_script(
             clip
         })
         .collect();
-    Video {
-        id: format!("{}_{index:04}", spec.prefix),
-        look_seed,
-        clips,
-    }
+    Video { id: format!("{}_{index:04}", spec.prefix), look_seed, clips }
 }
 
 fn clip_script(spec: &SourceSpec, ordinal: usize, offset: usize, rng: &mut ChaCha8Rng) -> Clip {
     let num_frames = spec.clip_frames[rng.random_range(0..spec.clip_frames.len())];
     // Phases take turns, so that small sets are balanced too.
-    let phase = if spec.phases.is_empty() {
-        0
-    } else {
-        ordinal % spec.num_shown_phases()
-    };
+    let phase = if spec.phases.is_empty() { 0 } else { ordinal % spec.num_shown_phases() };
     let switch = (phase > 0 && rng.random_bool(0.25)).then(|| num_frames / 4 * 2);
     let skill = (spec.scene == Scene::Bench).then(|| skill_script(ordinal, rng));
-    let tremor = skill.map_or(0.0, |s| 0.022 * f32::from(5 - s.needle_handling));
+    let tremor = skill.map_or(0.0, |s| 0.028 * f32::from(5 - s.needle_handling));
     let events = event_script(spec, phase, num_frames, tremor, rng);
-    let wound = events
-        .iter()
-        .find(|event| matches!(event.action.effect, Effect::Slit | Effect::Incision));
+    let wound = events.iter().find(|event| matches!(event.action.effect, Effect::Slit | Effect::Incision));
     let bleeding = wound
         .filter(|_| spec.bleeds && rng.random_bool(0.6))
         .map(|event| (event.last + 1, event.path.anchor))
@@ -180,16 +170,8 @@ fn clip_script(spec: &SourceSpec, ordinal: usize, offset: usize, rng: &mut ChaCh
 fn anatomy_script(ordinal: usize, rng: &mut ChaCha8Rng) -> Anatomy {
     let two_structures = (ordinal % 3) as u8;
     let cystic_plate = rng.random_range(0..=2);
-    let hepatocystic_triangle = if rng.random_bool(0.4) {
-        two_structures
-    } else {
-        rng.random_range(0..=2)
-    };
-    Anatomy {
-        two_structures,
-        cystic_plate,
-        hepatocystic_triangle,
-    }
+    let hepatocystic_triangle = if rng.random_bool(0.4) { two_structures } else { rng.random_range(0..=2) };
+    Anatomy { two_structures, cystic_plate, hepatocystic_triangle }
 }
 
 fn skill_script(ordinal: usize, rng: &mut ChaCha8Rng) -> Skill {
@@ -240,12 +222,7 @@ fn event_script(
         let repeat = rng.random_bool(0.15);
         let action = actions[(first_action + if repeat { 0 } else { i }) % actions.len()];
         let path = path_script(spec, false, tremor, rng);
-        events.push(Event {
-            action,
-            first: cursor * unit,
-            last: (cursor + length) * unit - 1,
-            path,
-        });
+        events.push(Event { action, first: cursor * unit, last: (cursor + length) * unit - 1, path });
         cursor += length + 1;
     }
     events
@@ -276,10 +253,7 @@ fn path_script(spec: &SourceSpec, steady: bool, tremor: f32, rng: &mut ChaCha8Rn
     Path {
         anchor,
         sway: [reach, reach],
-        rate: [
-            spec.speed * rng.random_range(0.8..1.2),
-            spec.speed * rng.random_range(0.8..1.2),
-        ],
+        rate: [spec.speed * rng.random_range(0.8..1.2), spec.speed * rng.random_range(0.8..1.2)],
         shift: [rng.random_range(0.0..TAU), rng.random_range(0.0..TAU)],
         tremor,
         entry,

@@ -30,10 +30,7 @@ const FAINT: [u8; 3] = [150, 156, 170];
 /// Draws the sheet and writes it as PNG.
 pub(super) fn write(path: &Path, jobs: &[Job]) -> Result<(), DatasetError> {
     let width = NUM_COLUMNS * (CELL_WIDTH + GAP) + GAP;
-    let height: u32 = SOURCES
-        .iter()
-        .map(|spec| HEADER + cell_height(spec) + CAPTION + GAP)
-        .sum();
+    let height: u32 = SOURCES.iter().map(|spec| HEADER + cell_height(spec) + CAPTION + GAP).sum();
     let mut page = RgbImage::from_pixel(width, height + GAP, image::Rgb(PAPER));
     let mut top = GAP;
     for spec in &SOURCES {
@@ -54,21 +51,11 @@ pub(super) fn write(path: &Path, jobs: &[Job]) -> Result<(), DatasetError> {
             let canvas = Look::new(spec, job.video.look_seed).draw(spec, clip, frame as f32);
             cell(&mut page, left, top + HEADER, spec, &canvas)?;
             let caption = describe(spec, clip, frame);
-            text(
-                &mut page,
-                left,
-                top + HEADER + cell_height(spec) + 3,
-                &caption,
-                FAINT,
-                FontWeight::Regular,
-            );
+            text(&mut page, left, top + HEADER + cell_height(spec) + 3, &caption, FAINT, FontWeight::Regular);
         }
         top += HEADER + cell_height(spec) + CAPTION + GAP;
     }
-    page.save(path).map_err(|e| DatasetError::Media {
-        path: path.to_path_buf(),
-        message: e.to_string(),
-    })
+    page.save(path).map_err(|e| DatasetError::Media { path: path.to_path_buf(), message: e.to_string() })
 }
 
 /// As high as a frame of full width, within limits.
@@ -82,10 +69,8 @@ fn scenes<'a>(spec: &SourceSpec, jobs: &'a [Job]) -> Vec<(&'a Job, &'a Clip, usi
     for job in jobs.iter().filter(|job| job.spec.name == spec.name) {
         for clip in &job.video.clips {
             candidates.extend(clip.events.iter().map(|event| (job, clip, event.last)));
-            candidates.extend(
-                clip.bleeding_from
-                    .map(|from| (job, clip, (from + 2).min(clip.num_frames - 1))),
-            );
+            candidates
+                .extend(clip.bleeding_from.map(|from| (job, clip, (from + 2).min(clip.num_frames - 1))));
             if clip.events.is_empty() {
                 candidates.push((job, clip, clip.num_frames / 2));
             }
@@ -102,11 +87,7 @@ fn scenes<'a>(spec: &SourceSpec, jobs: &'a [Job]) -> Vec<(&'a Job, &'a Clip, usi
                 |test: &dyn Fn(&&(&Job, &Clip, usize)) -> bool| chosen.iter().filter(|o| test(o)).count();
             2 * count(&same) + 2 * count(&near) + count(&here)
         };
-        let next = candidates
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, c)| known(c))
-            .map_or(0, |(i, _)| i);
+        let next = candidates.iter().enumerate().min_by_key(|(_, c)| known(c)).map_or(0, |(i, _)| i);
         chosen.push(candidates.remove(next));
     }
     chosen
@@ -123,10 +104,7 @@ fn activity(clip: &Clip, frame: usize) -> &'static str {
 
 fn stage(spec: &SourceSpec, clip: &Clip, frame: usize) -> String {
     if let Some(a) = clip.anatomy {
-        return format!(
-            "CVS {} / {} / {}",
-            a.two_structures, a.cystic_plate, a.hepatocystic_triangle
-        );
+        return format!("CVS {} / {} / {}", a.two_structures, a.cystic_plate, a.hepatocystic_triangle);
     }
     if let Some(skill) = clip.skill {
         return format!("skill {}/5", skill.overall());
@@ -152,17 +130,11 @@ fn cell(
 ) -> Result<(), DatasetError> {
     let frame =
         RgbImage::from_raw(spec.width as u32, spec.height as u32, canvas.to_rgb8()).ok_or_else(|| {
-            DatasetError::File {
-                path: "contact sheet".into(),
-                message: "a frame has the wrong size".into(),
-            }
+            DatasetError::File { path: "contact sheet".into(), message: "a frame has the wrong size".into() }
         })?;
     let scale =
         (f64::from(CELL_WIDTH) / spec.width as f64).min(f64::from(cell_height(spec)) / spec.height as f64);
-    let (w, h) = (
-        (spec.width as f64 * scale).round() as u32,
-        (spec.height as f64 * scale).round() as u32,
-    );
+    let (w, h) = ((spec.width as f64 * scale).round() as u32, (spec.height as f64 * scale).round() as u32);
     let large = imageops::resize(&frame, w, h, imageops::FilterType::CatmullRom);
     let (x0, y0) = (left + (CELL_WIDTH - w) / 2, top + (cell_height(spec) - h) / 2);
     imageops::replace(page, &large, i64::from(x0), i64::from(y0));
@@ -189,26 +161,14 @@ fn label(page: &mut RgbImage, frame: [u32; 4], corner: [u32; 2], name: &str, col
     let advance = get_raster_width(FontWeight::Bold, RasterHeight::Size16) as u32;
     let width = name.len() as u32 * advance + 4;
     let x = frame[0] + corner[0].min(frame[2].saturating_sub(width));
-    let y = frame[1]
-        + if corner[1] >= 16 {
-            corner[1] - 16
-        } else {
-            corner[1]
-        };
+    let y = frame[1] + if corner[1] >= 16 { corner[1] - 16 } else { corner[1] };
     for py in y..(y + 16).min(frame[1] + frame[3]) {
         for px in x..(x + width).min(frame[0] + frame[2]) {
             page.put_pixel(px, py, image::Rgb(color));
         }
     }
     let bright = color.iter().map(|&v| u32::from(v)).sum::<u32>() > 330;
-    text(
-        page,
-        x + 2,
-        y,
-        name,
-        if bright { [10, 10, 14] } else { [255; 3] },
-        FontWeight::Bold,
-    );
+    text(page, x + 2, y, name, if bright { [10, 10, 14] } else { [255; 3] }, FontWeight::Bold);
 }
 
 fn text(page: &mut RgbImage, left: u32, top: u32, line: &str, color: [u8; 3], weight: FontWeight) {

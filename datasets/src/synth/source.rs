@@ -79,36 +79,16 @@ pub(super) struct Action {
     pub(super) effect: Effect,
 }
 
-pub(super) static COAGULATE: Action = Action {
-    name: "coagulating",
-    verb: "coagulates",
-    tool: Tool::Hook,
-    effect: Effect::Smoke,
-};
-pub(super) static CUT: Action = Action {
-    name: "cutting",
-    verb: "cut",
-    tool: Tool::Scissors,
-    effect: Effect::Slit,
-};
-pub(super) static CLIP: Action = Action {
-    name: "clipping",
-    verb: "clips",
-    tool: Tool::Clipper,
-    effect: Effect::Clips,
-};
-pub(super) static INCISE: Action = Action {
-    name: "incising",
-    verb: "incises",
-    tool: Tool::Knife,
-    effect: Effect::Incision,
-};
-pub(super) static SUTURE: Action = Action {
-    name: "suturing",
-    verb: "sutures",
-    tool: Tool::NeedleDriver,
-    effect: Effect::Stitches,
-};
+pub(super) static COAGULATE: Action =
+    Action { name: "coagulating", verb: "coagulates", tool: Tool::Hook, effect: Effect::Smoke };
+pub(super) static CUT: Action =
+    Action { name: "cutting", verb: "cut", tool: Tool::Scissors, effect: Effect::Slit };
+pub(super) static CLIP: Action =
+    Action { name: "clipping", verb: "clips", tool: Tool::Clipper, effect: Effect::Clips };
+pub(super) static INCISE: Action =
+    Action { name: "incising", verb: "incises", tool: Tool::Knife, effect: Effect::Incision };
+pub(super) static SUTURE: Action =
+    Action { name: "suturing", verb: "sutures", tool: Tool::NeedleDriver, effect: Effect::Stitches };
 
 /// The label for blood in the field, asked for like an action.
 pub(super) const BLEEDING: &str = "bleeding";
@@ -196,11 +176,8 @@ pub(super) struct SourceSpec {
 impl SourceSpec {
     /// The closed list of labels that TAG asks about.
     pub(super) fn action_names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self
-            .actions
-            .iter()
-            .flat_map(|set| set.iter().map(|action| action.name))
-            .collect();
+        let mut names: Vec<_> =
+            self.actions.iter().flat_map(|set| set.iter().map(|action| action.name)).collect();
         names.sort_unstable();
         names.dedup();
         if self.bleeds {
@@ -228,19 +205,8 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         clip_frames: &[8, 10, 12],
         procedure: "gallbladder removal",
         target: "gallbladder",
-        phases: &[
-            "preparation",
-            "dissection",
-            "clipping-and-cutting",
-            "coagulation",
-            "extraction",
-        ],
-        actions: &[
-            &[&COAGULATE, &CUT],
-            &[&COAGULATE, &CUT],
-            &[&CLIP, &CUT],
-            &[&COAGULATE, &CLIP],
-        ],
+        phases: &["preparation", "dissection", "clipping-and-cutting", "coagulation", "extraction"],
+        actions: &[&[&COAGULATE, &CUT], &[&COAGULATE, &CUT], &[&CLIP, &CUT], &[&COAGULATE, &CLIP]],
         bleeds: true,
         steady: Tool::Grasper,
         tool_size: 0.060,
@@ -298,12 +264,7 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         procedure: "submucosal dissection",
         target: "mucosa",
         phases: &["marking", "incision", "dissection", "closure", "retrieval"],
-        actions: &[
-            &[&COAGULATE, &INCISE],
-            &[&INCISE, &CLIP],
-            &[&INCISE, &COAGULATE],
-            &[&CLIP, &COAGULATE],
-        ],
+        actions: &[&[&COAGULATE, &INCISE], &[&INCISE, &CLIP], &[&INCISE, &COAGULATE], &[&CLIP, &COAGULATE]],
         bleeds: true,
         steady: Tool::Forceps,
         tool_size: 0.040,
@@ -361,20 +322,15 @@ pub(super) static SOURCES: [SourceSpec; 5] = [
         procedure: "open wound care",
         target: "wound",
         phases: &["incision", "dissection", "hemostasis", "closure", "dressing"],
-        actions: &[
-            &[&INCISE, &CUT],
-            &[&CUT, &INCISE],
-            &[&COAGULATE, &CUT],
-            &[&SUTURE, &CUT],
-        ],
+        actions: &[&[&INCISE, &CUT], &[&CUT, &INCISE], &[&COAGULATE, &CUT], &[&SUTURE, &CUT]],
         bleeds: true,
         steady: Tool::Forceps,
-        tool_size: 0.020,
-        tool_length: Some(0.21),
+        tool_size: 0.023,
+        tool_length: Some(0.27),
         contrast: 0.55,
         speed: 2.3,
-        sway: 0.14,
-        spread: 0.34,
+        sway: 0.12,
+        spread: 0.26,
         event_unit: 1,
         convention: Convention::InputTimes,
         id_style: IdStyle::Ampersand,
@@ -392,43 +348,18 @@ mod tests {
     #[test]
     fn sources_are_complete_and_distinct() {
         for (i, spec) in SOURCES.iter().enumerate() {
-            assert!(
-                SOURCES[..i]
-                    .iter()
-                    .all(|s| s.name != spec.name && s.prefix != spec.prefix)
-            );
-            assert_eq!(
-                spec.actions.len(),
-                spec.num_shown_phases().max(1),
-                "{}",
-                spec.name
-            );
-            assert!(
-                spec.clip_frames
-                    .iter()
-                    .all(|n| n % 2 == 0 && n % spec.event_unit == 0),
-                "{}",
-                spec.name
-            );
-            assert!(
-                spec.width % 2 == 0 && spec.height % 2 == 0,
-                "video encoders want even sides"
-            );
+            assert!(SOURCES[..i].iter().all(|s| s.name != spec.name && s.prefix != spec.prefix));
+            assert_eq!(spec.actions.len(), spec.num_shown_phases().max(1), "{}", spec.name);
+            assert!(spec.clip_frames.iter().all(|n| n % 2 == 0 && n % spec.event_unit == 0), "{}", spec.name);
+            assert!(spec.width % 2 == 0 && spec.height % 2 == 0, "video encoders want even sides");
             for action in spec.actions.iter().flat_map(|set| set.iter()) {
-                assert_ne!(
-                    action.tool, spec.steady,
-                    "{}: a tool must name one object",
-                    spec.name
-                );
+                assert_ne!(action.tool, spec.steady, "{}: a tool must name one object", spec.name);
             }
         }
         for tool in Tool::ALL {
             let used = SOURCES.iter().any(|s| {
                 s.steady == tool
-                    || s.actions
-                        .iter()
-                        .flat_map(|set| set.iter())
-                        .any(|action| action.tool == tool)
+                    || s.actions.iter().flat_map(|set| set.iter()).any(|action| action.tool == tool)
             });
             assert!(used, "{}", tool.name());
         }

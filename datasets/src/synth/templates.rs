@@ -89,9 +89,7 @@ pub(super) fn pick(templates: &'static [&'static str], rng: &mut ChaCha8Rng) -> 
 
 /// Puts values in the place of their names in braces.
 pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    values.iter().fold(template.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{name}}}"), value)
-    })
+    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
 pub(super) fn action_sentence(action: &Action, target: &str) -> String {
@@ -111,30 +109,20 @@ pub(super) fn region_sentence(action: &Action, target: &str) -> String {
 }
 
 pub(super) fn steady_sentence(tool: Tool, target: &str) -> String {
-    format!("The {} holds the {target} still.", tool.name())
+    let verb = if tool == Tool::Forceps { "hold" } else { "holds" };
+    format!("The {} {verb} the {target} still.", tool.name())
 }
 
 pub(super) fn summary_sentence(clip: &Clip, target: &str, phase: &str, before: Option<&str>) -> String {
-    let when = before.map_or_else(
-        || format!("During {phase}"),
-        |before| format!("From {before} to {phase}"),
-    );
+    let when = before.map_or_else(|| format!("During {phase}"), |before| format!("From {before} to {phase}"));
     let mut deeds: Vec<String> = Vec::new();
     for event in &clip.events {
-        let deed = format!(
-            "the {} {} the {target}",
-            event.action.tool.name(),
-            event.action.verb
-        );
+        let deed = format!("the {} {} the {target}", event.action.tool.name(), event.action.verb);
         if !deeds.contains(&deed) {
             deeds.push(deed);
         }
     }
-    let blood = if clip.bleeding_from.is_some() {
-        "bleeding follows"
-    } else {
-        "the field stays dry"
-    };
+    let blood = if clip.bleeding_from.is_some() { "bleeding follows" } else { "the field stays dry" };
     format!("{when}, {}; {blood}.", deeds.join(" and "))
 }
 

@@ -46,15 +46,7 @@ impl Pose {
 
     fn pen(self, canvas: &mut Canvas, alpha: f32) -> Pen<'_> {
         let (u, _) = self.axes();
-        Pen {
-            canvas,
-            tip: self.tip,
-            u,
-            size: self.size,
-            alpha,
-            owner: None,
-            silhouette: None,
-        }
+        Pen { canvas, tip: self.tip, u, size: self.size, alpha, owner: None, silhouette: None }
     }
 
     /// The end of the shaft.
@@ -80,66 +72,27 @@ impl Pen<'_> {
     /// `along` and `across` in half shaft widths.
     fn at(&self, along: f32, across: f32) -> [f32; 2] {
         let (a, b) = (along * self.size, across * self.size);
-        [
-            self.tip[0] + self.u[0] * a - self.u[1] * b,
-            self.tip[1] + self.u[1] * a + self.u[0] * b,
-        ]
+        [self.tip[0] + self.u[0] * a - self.u[1] * b, self.tip[1] + self.u[1] * a + self.u[0] * b]
     }
 
     fn bar(&mut self, a: [f32; 2], ra: f32, b: [f32; 2], rb: f32, color: Rgb) {
         let (from, to) = (self.at(a[0], a[1]), self.at(b[0], b[1]));
         let paint = match self.silhouette {
-            Some(color) => Paint {
-                color,
-                gloss: 0.0,
-                alpha: self.alpha,
-                owner: None,
-            },
-            None => Paint {
-                color,
-                gloss: 0.8,
-                alpha: self.alpha,
-                owner: self.owner,
-            },
+            Some(color) => Paint { color, gloss: 0.0, alpha: self.alpha, owner: None },
+            None => Paint { color, gloss: 0.8, alpha: self.alpha, owner: self.owner },
         };
-        self.canvas.capsule(
-            from,
-            (ra * self.size).max(0.7),
-            to,
-            (rb * self.size).max(0.7),
-            paint,
-        );
+        self.canvas.capsule(from, (ra * self.size).max(0.7), to, (rb * self.size).max(0.7), paint);
     }
 }
 
 /// Draws an instrument with its shadow; `contrast` fades its colour.
 pub(super) fn draw_tool(canvas: &mut Canvas, tool: Tool, pose: Pose, contrast: f32) {
     let shift = [0.5 * pose.size, 0.8 * pose.size];
-    let below = Pose {
-        tip: add(pose.tip, shift),
-        from: add(pose.from, shift),
-        ..pose
-    };
+    let below = Pose { tip: add(pose.tip, shift), from: add(pose.from, shift), ..pose };
     let pen = below.pen(canvas, 0.3);
-    draw_parts(
-        Pen {
-            silhouette: Some([20.0, 4.0, 8.0]),
-            ..pen
-        },
-        tool,
-        below,
-        contrast,
-    );
+    draw_parts(Pen { silhouette: Some([20.0, 4.0, 8.0]), ..pen }, tool, below, contrast);
     let pen = pose.pen(canvas, 1.0);
-    draw_parts(
-        Pen {
-            owner: Some(tool.owner()),
-            ..pen
-        },
-        tool,
-        pose,
-        contrast,
-    );
+    draw_parts(Pen { owner: Some(tool.owner()), ..pen }, tool, pose, contrast);
 }
 
 /// Draws the blur of a shaking instrument, which owns no pixel.
@@ -192,12 +145,7 @@ fn draw_parts(mut pen: Pen<'_>, tool: Tool, pose: Pose, contrast: f32) {
                 })
                 .collect();
             let color = pen.silhouette.unwrap_or(SILVER);
-            let needle = Paint {
-                color,
-                gloss: 0.0,
-                alpha: pen.alpha,
-                owner: pen.owner,
-            };
+            let needle = Paint { color, gloss: 0.0, alpha: pen.alpha, owner: pen.owner };
             pen.canvas.polyline(&arc, (0.22 * pose.size).max(0.8), needle);
         }
         Tool::Forceps => {
@@ -216,27 +164,13 @@ fn draw_parts(mut pen: Pen<'_>, tool: Tool, pose: Pose, contrast: f32) {
 
 /// Draws a gloved hand that holds a tool at `grip` and comes from `from`.
 pub(super) fn draw_hand(canvas: &mut Canvas, grip: [f32; 2], from: [f32; 2], size: f32, mirrored: bool) {
-    let pose = Pose {
-        tip: grip,
-        from,
-        size,
-        length: None,
-    };
+    let pose = Pose { tip: grip, from, size, length: None };
     let (_, distance) = pose.axes();
     let side = if mirrored { -1.0 } else { 1.0 };
-    let mut pen = Pen {
-        owner: Some(HAND),
-        ..pose.pen(canvas, 1.0)
-    };
+    let mut pen = Pen { owner: Some(HAND), ..pose.pen(canvas, 1.0) };
     let shade = mix(GLOVE, [150.0, 130.0, 110.0], 0.35);
     let sleeve: Rgb = [70.0, 140.0, 165.0];
-    pen.bar(
-        [4.6, 0.6 * side],
-        1.5,
-        [distance / size + 2.0, 0.6 * side],
-        1.7,
-        sleeve,
-    );
+    pen.bar([4.6, 0.6 * side], 1.5, [distance / size + 2.0, 0.6 * side], 1.7, sleeve);
     pen.bar([2.8, 0.5 * side], 1.55, [4.6, 0.6 * side], 1.3, GLOVE);
     for (i, reach) in [0.1, -0.3, 0.2, 0.9].into_iter().enumerate() {
         let across = side * (-0.2 + 0.62 * i as f32);
@@ -247,13 +181,7 @@ pub(super) fn draw_hand(canvas: &mut Canvas, grip: [f32; 2], from: [f32; 2], siz
             0.40,
             if i % 2 == 0 { GLOVE } else { shade },
         );
-        pen.bar(
-            [reach + 0.9, across],
-            0.40,
-            [reach, across - 0.35 * side],
-            0.32,
-            GLOVE,
-        );
+        pen.bar([reach + 0.9, across], 0.40, [reach, across - 0.35 * side], 0.32, GLOVE);
     }
     pen.bar([2.8, -0.8 * side], 0.55, [0.5, -0.45 * side], 0.38, GLOVE);
 }

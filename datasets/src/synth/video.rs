@@ -26,10 +26,7 @@ pub(super) fn frame_path(spec: &SourceSpec, video_id: &str, native_frame: usize)
 
 /// The boxes of all tools in a drawn frame.
 pub(super) fn frame_boxes(canvas: &Canvas) -> FrameBoxes {
-    Tool::ALL
-        .into_iter()
-        .filter_map(|tool| Some((tool, canvas.bounds(tool.owner())?)))
-        .collect()
+    Tool::ALL.into_iter().filter_map(|tool| Some((tool, canvas.bounds(tool.owner())?))).collect()
 }
 
 /// Writes the video file and the sampled frames below `root`; the boxes come by sampled frame of the video.
@@ -57,12 +54,7 @@ pub(super) fn render_video(
             boxes.push(frame_boxes(&canvas));
             if !spec.frames_from_video {
                 let frame = clip.offset * spec.native_stride + native;
-                write_jpeg(
-                    &root.join(frame_path(spec, &video.id, frame)),
-                    &rgb,
-                    spec.width,
-                    spec.height,
-                )?;
+                write_jpeg(&root.join(frame_path(spec, &video.id, frame)), &rgb, spec.width, spec.height)?;
             }
         }
     }
@@ -78,12 +70,7 @@ pub(super) fn render_video(
             return Err(DatasetError::Media { path, message });
         }
         for (i, rgb) in frames.iter().enumerate().step_by(spec.native_stride) {
-            write_jpeg(
-                &root.join(frame_path(spec, &video.id, i)),
-                rgb,
-                spec.width,
-                spec.height,
-            )?;
+            write_jpeg(&root.join(frame_path(spec, &video.id, i)), rgb, spec.width, spec.height)?;
         }
     }
     Ok(boxes)

@@ -35,7 +35,8 @@ pub fn decode_frames(path: &Path, indices: &[usize]) -> Result<Vec<RgbImage>, Da
     let (Some(&first), Some(&last)) = (wished.first(), wished.last()) else { return Ok(Vec::new()) };
     let pieces = pieces(&wished);
     let sent: Vec<usize> = if pieces.len() > MAX_PIECES { (first..=last).collect() } else { wished.clone() };
-    let selection = if pieces.len() > MAX_PIECES { format!("between(n,{first},{last})") } else { pieces.join("+") };
+    let selection =
+        if pieces.len() > MAX_PIECES { format!("between(n,{first},{last})") } else { pieces.join("+") };
 
     let mut args: Vec<std::ffi::OsString> = ["-v", "error", "-nostdin"].map(Into::into).to_vec();
     args.extend(input(path));
@@ -44,8 +45,21 @@ pub fn decode_frames(path: &Path, indices: &[usize]) -> Result<Vec<RgbImage>, Da
     let filter = format!("select='{selection}',settb=1/25,setpts=N");
     let num_sent = sent.len().to_string();
     let output = [
-        "-map", "0:V:0", "-vf", &filter, "-r", "25", "-frames:v", &num_sent, "-f", "image2pipe", "-c:v", "ppm",
-        "-pix_fmt", "rgb24", "pipe:1",
+        "-map",
+        "0:V:0",
+        "-vf",
+        &filter,
+        "-r",
+        "25",
+        "-frames:v",
+        &num_sent,
+        "-f",
+        "image2pipe",
+        "-c:v",
+        "ppm",
+        "-pix_fmt",
+        "rgb24",
+        "pipe:1",
     ];
     args.extend(output.map(Into::into));
 
@@ -73,7 +87,11 @@ pub fn decode_frames(path: &Path, indices: &[usize]) -> Result<Vec<RgbImage>, Da
         }));
     }
     if !told.trim().is_empty() {
-        tracing::warn!("{}: damaged, but every wished frame was decoded: {}", path.display(), last_line(&told));
+        tracing::warn!(
+            "{}: damaged, but every wished frame was decoded: {}",
+            path.display(),
+            last_line(&told)
+        );
     }
     Ok(indices
         .iter()
@@ -141,5 +159,9 @@ fn read_ppm(reader: &mut impl Read, keep: bool) -> Result<Option<RgbImage>, Stri
         return Ok(RgbImage::from_raw(width, height, pixels));
     }
     let skipped = std::io::copy(&mut reader.take(num_bytes as u64), &mut std::io::sink()).map_err(broken)?;
-    if skipped < num_bytes as u64 { Err("the decoder's output broke off".into()) } else { Ok(Some(RgbImage::new(0, 0))) }
+    if skipped < num_bytes as u64 {
+        Err("the decoder's output broke off".into())
+    } else {
+        Ok(Some(RgbImage::new(0, 0)))
+    }
 }

@@ -43,7 +43,8 @@ pub(super) fn start(
     args: impl IntoIterator<Item = std::ffi::OsString>,
 ) -> Result<Running, DatasetError> {
     // The tools' own message for a missing file is less clear.
-    let metadata = std::fs::metadata(path).map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
+    let metadata =
+        std::fs::metadata(path).map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
     let media = |message: String| DatasetError::Media { path: path.to_owned(), message };
     if !metadata.is_file() {
         return Err(media("not a video file".into()));

@@ -37,7 +37,12 @@ pub fn clip_info(clip: &VideoRef) -> Result<ClipInfo, DatasetError> {
         }
         Frames::Video { path, .. } => {
             let info = probe(path)?;
-            Ok(ClipInfo { num_frames: info.num_frames, fps: info.fps, width: info.width, height: info.height })
+            Ok(ClipInfo {
+                num_frames: info.num_frames,
+                fps: info.fps,
+                width: info.width,
+                height: info.height,
+            })
         }
     }
 }
@@ -83,13 +88,17 @@ pub fn load_frames(clip: &VideoRef, indices: &[usize]) -> Result<Vec<RgbImage>, 
         let (width, height) = frames[odd].dimensions();
         return Err(media(
             indices[odd],
-            format!("the frame has {width}x{height} pixels, but the clip's first has {}x{}", first.0, first.1),
+            format!(
+                "the frame has {width}x{height} pixels, but the clip's first has {}x{}",
+                first.0, first.1
+            ),
         ));
     }
     if let Some(region) = &clip.region {
         // A frame may stand in the list twice; the box is on the place that the record names.
         let at = indices.iter().position(|&index| index == region.frame_index).ok_or_else(|| {
-            let message = format!("the box is on frame {}, which is not among those wished", region.frame_index);
+            let message =
+                format!("the box is on frame {}, which is not among those wished", region.frame_index);
             media(region.frame_index, message)
         })?;
         draw_region(&mut frames[at], &region.box_xyxy).map_err(|reason| media(indices[at], reason))?;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use ::image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, error::UnsupportedErrorKind,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+    error::UnsupportedErrorKind,
 };
 
 use mozjpeg::ColorSpace;
@@ -58,7 +59,8 @@ fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     if known_format(reader.format())? == ImageFormat::Jpeg
         && let Some(image) = decode_jpeg(bytes)?
     {
@@ -86,13 +88,18 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Option<RgbImage>, String> {
         let side = |side| u32::try_from(side).unwrap_or(u32::MAX);
         let (width, height) = (side(decoder.width()), side(decoder.height()));
         allowed_size((width, height))?;
-        if !matches!(decoder.color_space(), ColorSpace::JCS_GRAYSCALE | ColorSpace::JCS_YCbCr | ColorSpace::JCS_RGB) {
+        if !matches!(
+            decoder.color_space(),
+            ColorSpace::JCS_GRAYSCALE | ColorSpace::JCS_YCbCr | ColorSpace::JCS_RGB
+        ) {
             return Ok(None);
         }
         let mut rows = decoder.rgb().map_err(broken)?;
         let pixels = rows.read_scanlines::<u8>().map_err(broken)?;
         rows.finish().map_err(broken)?;
-        RgbImage::from_raw(width, height, pixels).map(Some).ok_or_else(|| "the image has too few pixels".into())
+        RgbImage::from_raw(width, height, pixels)
+            .map(Some)
+            .ok_or_else(|| "the image has too few pixels".into())
     });
     decoded.unwrap_or_else(|payload| {
         let message = payload.downcast_ref::<String>().map_or("", String::as_str);
@@ -138,7 +145,9 @@ fn allowed_size((width, height): (u32, u32)) -> Result<(), String> {
         return Err(format!("the image has no pixels ({width}x{height})"));
     }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("the header claims {width}x{height} pixels, more than {MAX_PIXELS} in all: refused"));
+        return Err(format!(
+            "the header claims {width}x{height} pixels, more than {MAX_PIXELS} in all: refused"
+        ));
     }
     Ok(())
 }
@@ -161,7 +170,9 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xDA;
     let mut at = 2;
     // The header's segments are stepped over by their lengths: a thumbnail inside has an end mark of its own.
-    while let Some(&[mark, kind, high, low]) = bytes.get(at..at + 4).and_then(|head| <&[u8; 4]>::try_from(head).ok()) {
+    while let Some(&[mark, kind, high, low]) =
+        bytes.get(at..at + 4).and_then(|head| <&[u8; 4]>::try_from(head).ok())
+    {
         if mark != 0xFF {
             break;
         }
@@ -232,12 +243,14 @@ mod tests {
 
     #[test]
     fn sixteen_bit_modes() {
-        let grey: Vec<u8> = [0u16, 1, 200, 255, 256, 65535].iter().flat_map(|grey| grey.to_ne_bytes()).collect();
+        let grey: Vec<u8> =
+            [0u16, 1, 200, 255, 256, 65535].iter().flat_map(|grey| grey.to_ne_bytes()).collect();
         assert_eq!(
             pixels(&png(&grey, 6, 1, ExtendedColorType::L16)),
             [[0; 3], [1; 3], [200; 3], [255; 3], [255; 3], [255; 3]]
         );
-        let color: Vec<u8> = [0x12ffu16, 0x00ff, 0xff80].iter().flat_map(|value| value.to_ne_bytes()).collect();
+        let color: Vec<u8> =
+            [0x12ffu16, 0x00ff, 0xff80].iter().flat_map(|value| value.to_ne_bytes()).collect();
         assert_eq!(pixels(&png(&color, 1, 1, ExtendedColorType::Rgb16)), [[0x12, 0x00, 0xff]]);
     }
 
@@ -259,23 +272,21 @@ mod tests {
     #[test]
     fn a_jpeg_with_halved_colour_is_equal_to_pillows_to_the_bit() {
         // Saved and read by Pillow: 6 x 5 pixels, quality 70, colour at half the width and height.
-        let file =
-            "ffd8ffe000104a46494600010100000100010000ffdb0043000a07070807060a0808080b0a0a0b0e18100e0d0d0e1d151611 \
-             18231f2524221f2221262b372f26293429212230413134393b3e3e3e252e4449433c48373d3e3bffdb0043010a0b0b0e0d0e \
-             1c10101c3b2822283b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b \
-             3b3b3b3b3b3b3b3bffc00011080005000603012200021101031101ffc4001f00000105010101010101000000000000000001 \
-             02030405060708090a0bffc400b5100002010303020403050504040000017d01020300041105122131410613516107227114 \
-             328191a1082342b1c11552d1f02433627282090a161718191a25262728292a3435363738393a434445464748494a53545556 \
-             5758595a636465666768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5 \
-             b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffc4001f010003 \
-             0101010101010101010000000000000102030405060708090a0bffc400b51100020102040403040705040400010277000102 \
-             031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f11718191a262728292a35 \
-             363738393a434445464748494a535455565758595a636465666768696a737475767778797a82838485868788898a92939495 \
-             969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9ea \
-             f2f3f4f5f6f7f8f9faffda000c03010002110311003f00afafc767e10d2ace482d7ce6b976527705da001ea0fafe94514576 \
+        let file = "ffd8ffe000104a46494600010100000100010000ffdb0043000a07070807060a0808080b0a0a0b0e18100e0d0d0e1d151611\
+             18231f2524221f2221262b372f26293429212230413134393b3e3e3e252e4449433c48373d3e3bffdb0043010a0b0b0e0d0e\
+             1c10101c3b2822283b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b3b\
+             3b3b3b3b3b3b3b3bffc00011080005000603012200021101031101ffc4001f00000105010101010101000000000000000001\
+             02030405060708090a0bffc400b5100002010303020403050504040000017d01020300041105122131410613516107227114\
+             328191a1082342b1c11552d1f02433627282090a161718191a25262728292a3435363738393a434445464748494a53545556\
+             5758595a636465666768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5\
+             b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffc4001f010003\
+             0101010101010101010000000000000102030405060708090a0bffc400b51100020102040403040705040400010277000102\
+             031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f11718191a262728292a35\
+             363738393a434445464748494a535455565758595a636465666768696a737475767778797a82838485868788898a92939495\
+             969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9ea\
+             f2f3f4f5f6f7f8f9faffda000c03010002110311003f00afafc767e10d2ace482d7ce6b976527705da001ea0fafe94514576\
              c69c6bdea54d5b6fabee4d094e586a52e792bae9292eafa2691fffd9";
-        let pixels =
-            "000ad9232bd4382c8e7b3e84b5267ee93193172adc303fcc50559789668ece679fe55d9d4e68df5170c26990978a9d87ab97 \
+        let pixels = "000ad9232bd4382c8e7b3e84b5267ee93193172adc303fcc50559789668ece679fe55d9d4e68df5170c26990978a9d87ab97\
              8e936a684f86d85c96c47fbda8b2ddb0b2b19c98827758bfff72d0f688d7c4c0e2c97a516354082e";
         let image = decode(&from_hex(file)).unwrap();
         assert_eq!((image.dimensions(), image.into_raw()), ((6, 5), from_hex(pixels)));
@@ -284,7 +295,9 @@ mod tests {
     #[test]
     fn exif_orientation_is_ignored() {
         let mut bytes = Vec::new();
-        JpegEncoder::new_with_quality(&mut bytes, 90).write_image(&[90; 3 * 16 * 8], 16, 8, ExtendedColorType::Rgb8).unwrap();
+        JpegEncoder::new_with_quality(&mut bytes, 90)
+            .write_image(&[90; 3 * 16 * 8], 16, 8, ExtendedColorType::Rgb8)
+            .unwrap();
         // Orientation 6: turn by a quarter.
         let tiff = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let mut turned = vec![0xFF, 0xD8, 0xFF, 0xE1];
@@ -309,13 +322,16 @@ mod tests {
         check(&raw_png((100_000, 100_000), 8, 2, &[], &[0]), "100000x100000");
         assert!(image_size(&path).unwrap_err().to_string().contains("refused"));
         check(&raw_png((0, 5), 8, 2, &[], &[0]), "");
-        let noise: Vec<u8> = (0..64 * 64 * 3u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise: Vec<u8> =
+            (0..64 * 64 * 3u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let whole = png(&noise, 64, 64, ExtendedColorType::Rgb8);
         for num_bytes in [20, 60, whole.len() / 2] {
             check(&whole[..num_bytes], "");
         }
         let mut whole = Vec::new();
-        JpegEncoder::new_with_quality(&mut whole, 90).write_image(&noise, 64, 64, ExtendedColorType::Rgb8).unwrap();
+        JpegEncoder::new_with_quality(&mut whole, 90)
+            .write_image(&noise, 64, 64, ExtendedColorType::Rgb8)
+            .unwrap();
         for num_bytes in [3, 100, whole.len() / 2, whole.len() - 2] {
             check(&whole[..num_bytes], "");
         }

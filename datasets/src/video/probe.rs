@@ -87,7 +87,9 @@ fn read_report(text: &str, told: &str) -> Result<VideoInfo, String> {
     let says_cut = ["partial file", "ended prematurely", "moov atom not found", "Packet corrupt"];
     if in_header.is_some_and(|num| num_packets < num) || says_cut.iter().any(|text| told.contains(text)) {
         let of = in_header.map(|num| format!(" of {num}")).unwrap_or_default();
-        return Err(format!("the video is cut short: {num_packets}{of} frames are there; copy or encode it again"));
+        return Err(format!(
+            "the video is cut short: {num_packets}{of} frames are there; copy or encode it again"
+        ));
     }
     let number = |key| field(stream, key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
     let (width, height) = (number("width"), number("height"));
@@ -101,7 +103,8 @@ fn read_report(text: &str, told: &str) -> Result<VideoInfo, String> {
     let (width, height) = if turned { (height, width) } else { (width, height) };
 
     let counted = (last_sec > first_sec).then(|| (num_frames - 1) as f64 / (last_sec - first_sec));
-    let stated = field(stream, "avg_frame_rate").and_then(rate).or_else(|| rate(field(stream, "r_frame_rate")?));
+    let stated =
+        field(stream, "avg_frame_rate").and_then(rate).or_else(|| rate(field(stream, "r_frame_rate")?));
     // The stated rate is exact (30000/1001) where the rate is constant; elsewhere it may be a guess from a few frames,
     // or from the length of the coded stream, and the frames' own times tell better.
     let fps = match (stated, counted) {

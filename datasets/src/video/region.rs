@@ -68,7 +68,9 @@ mod tests {
     fn a_box_may_touch_but_not_leave_the_frame() {
         let size = (20, 10);
         assert!(box_is_inside(&[0.0, 0.0, 20.0, 10.0], size));
-        for outside in [[0.0, 0.0, 20.1, 10.0], [-0.1, 0.0, 5.0, 5.0], [5.0, 5.0, 5.0, 6.0], [0.0, f64::NAN, 5.0, 5.0]] {
+        for outside in
+            [[0.0, 0.0, 20.1, 10.0], [-0.1, 0.0, 5.0, 5.0], [5.0, 5.0, 5.0, 6.0], [0.0, f64::NAN, 5.0, 5.0]]
+        {
             assert!(!box_is_inside(&outside, size), "{outside:?}");
             let mut frame = RgbImage::new(20, 10);
             assert!(draw_region(&mut frame, &outside).is_err());

@@ -24,7 +24,11 @@ fn shown(frame: &RgbImage) -> usize {
 }
 
 fn ffmpeg(args: &[&str]) {
-    let output = Command::new("ffmpeg").args(["-v", "error", "-y", "-nostdin"]).args(args).output().expect("ffmpeg is installed");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-nostdin"])
+        .args(args)
+        .output()
+        .expect("ffmpeg is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -107,8 +111,23 @@ fn rotation_is_applied() {
     let picture = folder.path().join("0.png");
     frame.save(&picture).unwrap();
     let (plain, turned) = (folder.path().join("plain.mp4"), folder.path().join("turned.mp4"));
-    ffmpeg(&[&["-loop", "1", "-i", picture.to_str().unwrap(), "-frames:v", "4"][..], &H264, &[plain.to_str().unwrap()]].concat());
-    ffmpeg(&["-i", plain.to_str().unwrap(), "-c", "copy", "-metadata:s:v:0", "rotate=90", turned.to_str().unwrap()]);
+    ffmpeg(
+        &[
+            &["-loop", "1", "-i", picture.to_str().unwrap(), "-frames:v", "4"][..],
+            &H264,
+            &[plain.to_str().unwrap()],
+        ]
+        .concat(),
+    );
+    ffmpeg(&[
+        "-i",
+        plain.to_str().unwrap(),
+        "-c",
+        "copy",
+        "-metadata:s:v:0",
+        "rotate=90",
+        turned.to_str().unwrap(),
+    ]);
     let info = probe(&turned).unwrap();
     assert_eq!((info.width, info.height), (HEIGHT, WIDTH));
     let [frame] = decode_frames(&turned, &[1]).unwrap().try_into().unwrap();
@@ -121,7 +140,8 @@ fn rotation_is_applied() {
 #[test]
 fn damaged_files_are_errors_that_name_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let path = video(folder.path(), "a.mp4", 30, &[&H264[..], &["-movflags", "+faststart", "-g", "5"]].concat());
+    let path =
+        video(folder.path(), "a.mp4", 30, &[&H264[..], &["-movflags", "+faststart", "-g", "5"]].concat());
     let whole = std::fs::read(&path).unwrap();
     let bad = folder.path().join("bad.mp4");
     let check = |bytes: &[u8], wanted: &str| {
@@ -149,7 +169,11 @@ fn damaged_files_are_errors_that_name_the_file() {
 fn a_playlist_does_not_reach_other_files_or_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("list.mp4");
-    std::fs::write(&list, "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n").unwrap();
+    std::fs::write(
+        &list,
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    )
+    .unwrap();
     assert!(probe(&list).is_err());
     // A name that would be an option or a protocol is a name.
     let path = video(folder.path(), "a.mp4", 4, &H264);
@@ -175,11 +199,18 @@ fn lists_of_frames_with_repeats_and_a_drawn_box() {
     let files = |paths: &[PathBuf]| Frames::Files { paths: paths.to_vec(), fps: 0.5 };
     let region = Region { frame_index: 2, box_xyxy: [10.0, 8.0, 30.0, 40.0] };
     let with_box = clip(files(&list), Some(region));
-    assert_eq!(clip_info(&with_box).unwrap(), ClipInfo { num_frames: 4, fps: 0.5, width: WIDTH, height: HEIGHT });
+    assert_eq!(
+        clip_info(&with_box).unwrap(),
+        ClipInfo { num_frames: 4, fps: 0.5, width: WIDTH, height: HEIGHT }
+    );
     let frames = load_frames(&with_box, &[0, 1, 2, 3]).unwrap();
     assert_eq!(frames.iter().map(|frame| frame.get_pixel(60, 40).0[0]).collect::<Vec<_>>(), [20, 25, 25, 30]);
     let is_drawn = |frame: &RgbImage| frame.get_pixel(10, 8).0 == REGION_COLOR_RGB;
-    assert_eq!(frames.iter().map(is_drawn).collect::<Vec<_>>(), [false, false, true, false], "on its place, not its file");
+    assert_eq!(
+        frames.iter().map(is_drawn).collect::<Vec<_>>(),
+        [false, false, true, false],
+        "on its place, not its file"
+    );
 
     let error = load_frames(&with_box, &[0, 1]).unwrap_err().to_string();
     assert!(error.contains("the box is on frame 2"), "{error}");
@@ -190,7 +221,9 @@ fn lists_of_frames_with_repeats_and_a_drawn_box() {
     let error = load_frames(&clip(files(&list), None), &[0, 3]).unwrap_err().to_string();
     assert!(error.contains("2.png: the frame has 5x5 pixels, but the clip's first has 64x48"), "{error}");
     std::fs::remove_file(&paths[1]).unwrap();
-    assert!(matches!(load_frames(&clip(files(&list), None), &[0, 1]), Err(DatasetError::Io { path, .. }) if path == paths[1]));
+    assert!(
+        matches!(load_frames(&clip(files(&list), None), &[0, 1]), Err(DatasetError::Io { path, .. }) if path == paths[1])
+    );
     assert!(clip_info(&clip(files(&[]), None)).is_err());
 }
 
@@ -200,7 +233,10 @@ fn a_video_file_as_a_clip() {
     let path = video(folder.path(), "a.mp4", 8, &H264);
     let region = Region { frame_index: 5, box_xyxy: [0.0, 0.0, 64.0, 48.0] };
     let clip = clip(Frames::Video { path, fps: Some(2.0), start_sec: None, end_sec: None }, Some(region));
-    assert_eq!(clip_info(&clip).unwrap(), ClipInfo { num_frames: 8, fps: 10.0, width: WIDTH, height: HEIGHT });
+    assert_eq!(
+        clip_info(&clip).unwrap(),
+        ClipInfo { num_frames: 8, fps: 10.0, width: WIDTH, height: HEIGHT }
+    );
     let frames = load_frames(&clip, &[1, 5]).unwrap();
     assert_eq!(frames.iter().map(shown).collect::<Vec<_>>(), [1, 5]);
     assert_eq!(frames[1].get_pixel(0, 0).0, REGION_COLOR_RGB);

@@ -128,8 +128,9 @@ impl Job for Bench<'_> {
                 let seconds = time(repetitions, || {
                     let scored = completion_log_probs(&model, &groups, LogProbOptions::default(), device)?;
                     learner.gather(&model, &scored.log_probs.mean().neg());
-                    let (updated, _) = learner.step(model.clone(), done)?;
+                    let (updated, outcome) = learner.step(model.clone(), done);
                     model = updated;
+                    outcome?;
                     done += 1;
                     Ok(B::sync(device)?)
                 })?;

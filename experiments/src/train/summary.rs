@@ -192,16 +192,14 @@ fn frames(sample: &TaskSample, clip: &VideoRef) -> Result<Vec<Frame>> {
             .filter(|(index, _)| *index < paths.len())
             .collect(),
         _ => {
+            // A drawn region's frame must be among those asked for.
             let count = FRAMES_PER_CARD.min(paths.len());
             let region = clip.region.map(|region| region.frame_index);
             region.into_iter().chain((0..count).map(|number| number * paths.len() / count)).map(|index| (index, None)).collect()
         }
     };
-    let mut indices: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();
-    indices.dedup();
-    let images = load_frames(clip, &wanted.iter().map(|(index, _)| *index).collect::<Vec<_>>());
-    // A drawn region must be among the frames asked for.
-    let images = match images {
+    let indices: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();
+    let images = match load_frames(clip, &indices) {
         Ok(images) => images,
         Err(error) => {
             tracing::warn!("no frames on the page: {error}");

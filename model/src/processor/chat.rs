@@ -35,10 +35,7 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A turn of plain text.
     pub fn text(role: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: vec![ChatPart::Text(text.into())],
-        }
+        Self { role: role.into(), content: vec![ChatPart::Text(text.into())] }
     }
 }
 
@@ -93,10 +90,7 @@ impl ChatTemplate {
             if !path.exists() {
                 continue;
             }
-            if let Some(value) = read_object(&path)?
-                .get("chat_template")
-                .filter(|value| !value.is_null())
-            {
+            if let Some(value) = read_object(&path)?.get("chat_template").filter(|value| !value.is_null()) {
                 return Self::new(&path, &default_template(&path, value)?, tokenizer);
             }
         }
@@ -128,10 +122,7 @@ impl ChatTemplate {
         let compiled = environment.add_template_owned(TEMPLATE, source);
         compiled
             .map_err(|error| ProcessorError::file(path, format!("the chat template is broken: {error:#}")))?;
-        Ok(Self {
-            environment,
-            globals: tokenizer.roles().clone(),
-        })
+        Ok(Self { environment, globals: tokenizer.roles().clone() })
     }
 
     /// The text of a conversation; `add_generation_prompt` opens the assistant's next turn at its end.
@@ -152,13 +143,8 @@ impl ChatTemplate {
             #[serde(flatten)]
             globals: &'a serde_json::Map<String, Value>,
         }
-        let context = Context {
-            messages,
-            add_generation_prompt,
-            tools: None,
-            documents: None,
-            globals: &self.globals,
-        };
+        let context =
+            Context { messages, add_generation_prompt, tools: None, documents: None, globals: &self.globals };
         let render = || self.environment.get_template(TEMPLATE)?.render(context);
         render().map_err(|error| {
             ProcessorError::Conversation(format!("the chat template refuses the messages: {error:#}"))
@@ -173,18 +159,14 @@ fn default_template(path: &Path, value: &Value) -> Result<String, ProcessorError
     let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
     let source = match value {
         Value::String(source) => Some(source.as_str()),
-        Value::Array(list) => list
-            .iter()
-            .find(named)
-            .and_then(|entry| entry.get("template"))
-            .and_then(Value::as_str),
+        Value::Array(list) => {
+            list.iter().find(named).and_then(|entry| entry.get("template")).and_then(Value::as_str)
+        }
         Value::Object(map) => map.get("default").and_then(Value::as_str),
         _ => None,
     };
     let message = "must be a template, or a list of named templates with one called `default`";
-    source
-        .map(str::to_owned)
-        .ok_or_else(|| ProcessorError::key(path, "chat_template", message))
+    source.map(str::to_owned).ok_or_else(|| ProcessorError::key(path, "chat_template", message))
 }
 
 /// Turns `{% generation %}` into `{% if true %}`, with the same effect on white space, and its end likewise.
@@ -199,12 +181,9 @@ fn unmark_generation(source: &str) -> String {
             break;
         };
         let inner = &tag[2..end];
-        let (open, name) = inner
-            .strip_prefix(['-', '+'])
-            .map_or(("", inner), |name| (&inner[..1], name));
-        let (name, close) = name
-            .strip_suffix(['-', '+'])
-            .map_or((name, ""), |name| (name, &inner[inner.len() - 1..]));
+        let (open, name) = inner.strip_prefix(['-', '+']).map_or(("", inner), |name| (&inner[..1], name));
+        let (name, close) =
+            name.strip_suffix(['-', '+']).map_or((name, ""), |name| (name, &inner[inner.len() - 1..]));
         match name.trim() {
             "generation" => out.push_str(&format!("{{%{open} if true {close}%}}")),
             "endgeneration" => out.push_str(&format!("{{%{open} endif {close}%}}")),
@@ -214,4 +193,89 @@ fn unmark_generation(source: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::golden, *};
+
+    fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ProcessorError> {
+        ChatTemplate::new(Path::new("t"), source, golden::processor().tokenizer())?.render(messages, false)
+    }
+
+    #[test]
+    fn the_default_system_turn_stands_only_where_there_is_none() {
+        let user =
+            ChatMessage { role: "user".into(), content: vec![ChatPart::Video, ChatPart::Text("Hi".into())] };
+        let asked = "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>Hi<|im_end|>\n";
+        let default = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n";
+        assert_eq!(
+            render(QWEN25_VL_TEMPLATE, std::slice::from_ref(&user)).unwrap(),
+            format!("{default}{asked}")
+        );
+        let system = ChatMessage::text("system", "Be brief.");
+        let own = "<|im_start|>system\nBe brief.<|im_end|>\n";
+        assert_eq!(render(QWEN25_VL_TEMPLATE, &[system, user]).unwrap(), format!("{own}{asked}"));
+        assert_eq!(render(QWEN25_VL_TEMPLATE, &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn generation_markers_leave_the_text_as_it_is() {
+        let marked = "{% for m in messages %}\n{%- generation -%}\n  {{ m.role }}\n{% endgeneration %}\n{% endfor %}!\n";
+        let plain = marked.replace("endgeneration", "endif").replace("generation", "if true");
+        let messages = [ChatMessage::text("a", "x"), ChatMessage::text("b", "y")];
+        assert_eq!(render(marked, &messages).unwrap(), render(&plain, &messages).unwrap());
+        assert_eq!(render(marked, &messages).unwrap(), "a\nb\n!");
+        assert_eq!(unmark_generation("{%+ generation%}é{%"), "{%+ if true %}é{%");
+    }
+
+    #[test]
+    fn pythons_functions_are_there() {
+        let messages = [ChatMessage::text("user", " <b>'x' ")];
+        let source =
+            "{{ messages[0].content[0].text.strip().upper() }}|{{ {'b': [1, none], 'a': '<é>'} | tojson }}";
+        assert_eq!(render(source, &messages).unwrap(), "<B>'X'|{\"b\": [1, null], \"a\": \"<é>\"}");
+        assert_eq!(
+            render("{{ {'b': 1, 'a': {}} | tojson(indent=1, sort_keys=true) }}", &[]).unwrap(),
+            "{\n \"a\": {},\n \"b\": 1\n}"
+        );
+        assert_eq!(
+            render("{% for m in [1, 2, 3] %}{% if m == 2 %}{% break %}{% endif %}{{ m }}{% endfor %}", &[])
+                .unwrap(),
+            "1"
+        );
+        assert_eq!(render("{{ eos_token }}{{ bos_token }}\r\n.", &[]).unwrap(), "<|im_end|>\n.");
+        assert_eq!(render("{{ strftime_now('%Y') | length }}", &[]).unwrap(), "4");
+        let refused = render("{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
+        assert!(refused.to_string().contains("roles must alternate"), "{refused}");
+        for broken in [
+            "{% for %}",
+            "{{ nothing.at.all }}",
+            "{{ 'a' | tojson(ensure_ascii=true) }}",
+            "{{ strftime_now('%') }}",
+        ] {
+            assert!(render(broken, &[]).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_template_is_looked_for_in_three_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokenizer = golden::processor().tokenizer().clone();
+        let find = || {
+            ChatTemplate::from_dir(dir.path(), &tokenizer).and_then(|template| template.render(&[], false))
+        };
+        let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+        assert!(find().unwrap_err().to_string().contains(CHAT_TEMPLATE_FILE));
+        write(TOKENIZER_CONFIG_FILE, r#"{"chat_template": [{"name": "tool_use", "template": "no"}]}"#);
+        assert!(find().unwrap_err().to_string().contains("default"));
+        write(TOKENIZER_CONFIG_FILE, r#"{"chat_template": [{"name": "default", "template": "listed"}]}"#);
+        assert_eq!(find().unwrap(), "listed");
+        write(TOKENIZER_CONFIG_FILE, r#"{"chat_template": "config"}"#);
+        assert_eq!(find().unwrap(), "config");
+        write(LEGACY_TEMPLATE_FILE, r#"{"chat_template": "legacy"}"#);
+        assert_eq!(find().unwrap(), "legacy");
+        write(CHAT_TEMPLATE_FILE, "own");
+        assert_eq!(find().unwrap(), "own");
+    }
 }

@@ -54,10 +54,7 @@ impl ImageProcessorConfig {
         Self {
             do_resize: true,
             resize_rule: ResizeRule::HuggingFace,
-            limits: PixelRange {
-                min_pixels: 56 * 56,
-                max_pixels: 28 * 28 * 1280,
-            },
+            limits: PixelRange { min_pixels: 56 * 56, max_pixels: 28 * 28 * 1280 },
             do_rescale: true,
             rescale_factor: 1.0 / 255.0,
             do_normalize: true,
@@ -71,14 +68,8 @@ impl ImageProcessorConfig {
 
     /// transformers' class defaults for videos: 100,352 to 602,112 pixels a frame.
     pub fn video_default() -> Self {
-        let limits = PixelRange {
-            min_pixels: 128 * 28 * 28,
-            max_pixels: 28 * 28 * 768,
-        };
-        Self {
-            limits,
-            ..Self::image_default()
-        }
+        let limits = PixelRange { min_pixels: 128 * 28 * 28, max_pixels: 28 * 28 * 768 };
+        Self { limits, ..Self::image_default() }
     }
 
     /// Multiple that both sides of a resized picture have.
@@ -118,11 +109,7 @@ impl ImageProcessorConfig {
     /// As [`Self::read_image`].
     pub fn read_video(dir: &Path) -> Result<Self, ProcessorError> {
         let own = dir.join(VIDEO_CONFIG_FILE);
-        let path = if own.exists() {
-            own
-        } else {
-            dir.join(IMAGE_CONFIG_FILE)
-        };
+        let path = if own.exists() { own } else { dir.join(IMAGE_CONFIG_FILE) };
         Self::read(&path, &Self::video_default())
     }
 
@@ -183,9 +170,7 @@ impl Keys<'_> {
             image_mean: self.channels("image_mean")?.unwrap_or(default.image_mean),
             image_std: self.channels("image_std")?.unwrap_or(default.image_std),
             patch_size: self.size("patch_size")?.unwrap_or(default.patch_size),
-            temporal_patch_size: self
-                .size("temporal_patch_size")?
-                .unwrap_or(default.temporal_patch_size),
+            temporal_patch_size: self.size("temporal_patch_size")?.unwrap_or(default.temporal_patch_size),
             merge_size: self.size("merge_size")?.unwrap_or(default.merge_size),
         };
         if config.image_std.iter().any(|&std| std as f32 == 0.0) {
@@ -219,10 +204,7 @@ impl Keys<'_> {
             }
         }
         if self.boolean("do_convert_rgb")? == Some(false) {
-            return Err(self.error(
-                "do_convert_rgb",
-                "pictures are always converted to RGB; set it to true",
-            ));
+            return Err(self.error("do_convert_rgb", "pictures are always converted to RGB; set it to true"));
         }
         Ok(())
     }
@@ -232,15 +214,9 @@ impl Keys<'_> {
         let mut limits = default;
         if let Some(size) = self.get("size") {
             let Value::Object(keys) = size else {
-                return Err(self.error(
-                    "size",
-                    "must be an object with `shortest_edge` and `longest_edge`",
-                ));
+                return Err(self.error("size", "must be an object with `shortest_edge` and `longest_edge`"));
             };
-            let size = Keys {
-                path: self.path,
-                keys,
-            };
+            let size = Keys { path: self.path, keys };
             let edge = |edge: &str, alias: &str, bound| match size.get(edge).or_else(|| size.get(alias)) {
                 Some(value) => self.pixels(&format!("size.{edge}"), value, bound),
                 None => Err(self.error(&format!("size.{edge}"), "is missing: an area in pixels")),
@@ -255,14 +231,10 @@ impl Keys<'_> {
             limits.max_pixels = self.pixels("max_pixels", value, MAX_MAX_PIXELS)?;
         }
         if limits.min_pixels > limits.max_pixels {
-            let PixelRange {
-                min_pixels,
-                max_pixels,
-            } = limits;
-            return Err(self.error(
-                "min_pixels",
-                format!("{min_pixels} is more than `max_pixels` {max_pixels}"),
-            ));
+            let PixelRange { min_pixels, max_pixels } = limits;
+            return Err(
+                self.error("min_pixels", format!("{min_pixels} is more than `max_pixels` {max_pixels}"))
+            );
         }
         Ok(limits)
     }
@@ -277,47 +249,32 @@ impl Keys<'_> {
 
     fn boolean(&self, key: &str) -> Result<Option<bool>, ProcessorError> {
         self.get(key)
-            .map(|v| {
-                v.as_bool()
-                    .ok_or_else(|| self.error(key, format!("{v} is not true or false")))
-            })
+            .map(|v| v.as_bool().ok_or_else(|| self.error(key, format!("{v} is not true or false"))))
             .transpose()
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, ProcessorError> {
         self.get(key)
-            .map(|v| {
-                v.as_f64()
-                    .ok_or_else(|| self.error(key, format!("{v} is not a number")))
-            })
+            .map(|v| v.as_f64().ok_or_else(|| self.error(key, format!("{v} is not a number"))))
             .transpose()
     }
 
     fn size(&self, key: &str) -> Result<Option<usize>, ProcessorError> {
         let read = |value: &Value| match value.as_u64() {
             Some(size @ 1..=MAX_PATCH) => Ok(size as usize),
-            _ => Err(self.error(
-                key,
-                format!("{value} is not a whole number from 1 to {MAX_PATCH}"),
-            )),
+            _ => Err(self.error(key, format!("{value} is not a whole number from 1 to {MAX_PATCH}"))),
         };
         self.get(key).map(read).transpose()
     }
 
     fn pixels(&self, key: &str, value: &Value, bound: u64) -> Result<u64, ProcessorError> {
         // Written by hand these are products, so whole floats are taken too.
-        let whole = value.as_u64().or_else(|| {
-            value
-                .as_f64()
-                .filter(|v| v.fract() == 0.0 && *v >= 0.0)
-                .map(|v| v as u64)
-        });
+        let whole = value
+            .as_u64()
+            .or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
         match whole {
             Some(pixels) if (1..=bound).contains(&pixels) => Ok(pixels),
-            _ => Err(self.error(
-                key,
-                format!("{value} is not a whole number of pixels from 1 to {bound}"),
-            )),
+            _ => Err(self.error(key, format!("{value} is not a whole number of pixels from 1 to {bound}"))),
         }
     }
 
@@ -326,12 +283,95 @@ impl Keys<'_> {
             if let Some(all) = value.as_f64() {
                 return Ok([all; 3]);
             }
-            let list: Option<Vec<f64>> = value
-                .as_array()
-                .and_then(|list| list.iter().map(Value::as_f64).collect());
+            let list: Option<Vec<f64>> =
+                value.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
             list.and_then(|list| <[f64; 3]>::try_from(list).ok())
                 .ok_or_else(|| self.error(key, format!("{value} is not a list of three numbers")))
         };
         self.get(key).map(read).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ImageProcessorConfig, ProcessorError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(IMAGE_CONFIG_FILE), text).unwrap();
+        ImageProcessorConfig::read_image(dir.path())
+    }
+
+    fn limits(text: &str) -> (u64, u64) {
+        let PixelRange { min_pixels, max_pixels } = read(text).unwrap().limits;
+        (min_pixels, max_pixels)
+    }
+
+    #[test]
+    fn every_form_of_pixel_limits_is_read() {
+        assert_eq!(limits("{}"), (3136, 1_003_520));
+        assert_eq!(limits(r#"{"min_pixels": 784, "max_pixels": 12845056}"#), (784, 12_845_056));
+        assert_eq!(limits(r#"{"size": {"shortest_edge": 100, "longest_edge": 200}}"#), (100, 200));
+        assert_eq!(limits(r#"{"size": {"min_pixels": 100, "max_pixels": 200}}"#), (100, 200));
+        // `min_pixels` and `max_pixels` go before `size`; null is absent.
+        let both = r#"{"size": {"shortest_edge": 1, "longest_edge": 2}, "min_pixels": 7, "max_pixels": 9}"#;
+        assert_eq!(limits(both), (7, 9));
+        assert_eq!(limits(r#"{"size": null, "min_pixels": null, "max_pixels": 5000.0}"#), (3136, 5000));
+    }
+
+    #[test]
+    fn videos_have_their_own_file_or_the_images_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(ImageProcessorConfig::read_video(dir.path()), Err(ProcessorError::Io { .. })));
+        std::fs::write(dir.path().join(IMAGE_CONFIG_FILE), r#"{"max_pixels": 200704}"#).unwrap();
+        let video = ImageProcessorConfig::read_video(dir.path()).unwrap();
+        assert_eq!(video.limits, PixelRange { min_pixels: 100_352, max_pixels: 200_704 });
+        std::fs::write(dir.path().join(VIDEO_CONFIG_FILE), r#"{"max_pixels": 300000}"#).unwrap();
+        assert_eq!(ImageProcessorConfig::read_video(dir.path()).unwrap().limits.max_pixels, 300_000);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let config = ImageProcessorConfig {
+            image_mean: [0.1, 0.2, 0.3],
+            do_normalize: false,
+            patch_size: 16,
+            ..ImageProcessorConfig::image_default()
+        };
+        assert_eq!(read(&config.to_json(false).to_string()).unwrap(), config);
+    }
+
+    #[test]
+    fn what_is_not_implemented_or_nonsense_is_refused_by_key() {
+        for (text, key) in [
+            (r#"{"resample": 2}"#, "resample"),
+            (r#"{"do_center_crop": true}"#, "do_center_crop"),
+            (r#"{"do_pad": true}"#, "do_pad"),
+            (r#"{"do_convert_rgb": false}"#, "do_convert_rgb"),
+            (r#"{"image_processor_type": "CLIPImageProcessor"}"#, "image_processor_type"),
+            (r#"{"video_processor_type": "Qwen3VLVideoProcessor"}"#, "video_processor_type"),
+            (r#"{"size": {"height": 224, "width": 224}}"#, "size.shortest_edge"),
+            (r#"{"size": 224}"#, "size"),
+            (r#"{"min_pixels": 10, "max_pixels": 5}"#, "min_pixels"),
+            (r#"{"min_pixels": 0}"#, "min_pixels"),
+            (r#"{"min_pixels": 1e30, "max_pixels": 1e30}"#, "min_pixels"),
+            (r#"{"max_pixels": "many"}"#, "max_pixels"),
+            (r#"{"max_pixels": 3136.5}"#, "max_pixels"),
+            (r#"{"patch_size": 0}"#, "patch_size"),
+            (r#"{"patch_size": 18446744073709551615}"#, "patch_size"),
+            (r#"{"merge_size": -2}"#, "merge_size"),
+            (r#"{"do_resize": 1}"#, "do_resize"),
+            (r#"{"rescale_factor": "1/255"}"#, "rescale_factor"),
+            (r#"{"image_mean": [0.5, 0.5]}"#, "image_mean"),
+            (r#"{"image_std": [1, 0, 1]}"#, "image_std"),
+        ] {
+            match read(text) {
+                Err(ProcessorError::Key { key: got, .. }) => assert_eq!(got, key, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        for text in ["", "[]", "{", "nan", "{\"a\": \u{0}}"] {
+            assert!(matches!(read(text), Err(ProcessorError::File { .. })), "{text:?}");
+        }
     }
 }

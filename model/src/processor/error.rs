@@ -59,17 +59,10 @@ impl ProcessorError {
     }
 
     pub(super) fn file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
-        Self::File {
-            path: path.into(),
-            message: message.into(),
-        }
+        Self::File { path: path.into(), message: message.into() }
     }
 
     pub(super) fn key(path: &Path, key: &str, message: impl Into<String>) -> Self {
-        Self::Key {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            message: message.into(),
-        }
+        Self::Key { path: path.to_owned(), key: key.to_owned(), message: message.into() }
     }
 }

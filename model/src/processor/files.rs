@@ -37,10 +37,9 @@ pub fn write_processor_files(
     video: &ImageProcessorConfig,
 ) -> Result<(), ProcessorError> {
     std::fs::create_dir_all(dir).map_err(ProcessorError::io(dir))?;
-    for (file, config) in [
-        (IMAGE_CONFIG_FILE, image.to_json(false)),
-        (VIDEO_CONFIG_FILE, video.to_json(true)),
-    ] {
+    for (file, config) in
+        [(IMAGE_CONFIG_FILE, image.to_json(false)), (VIDEO_CONFIG_FILE, video.to_json(true))]
+    {
         write_atomically(&dir.join(file), format!("{config:#}\n").as_bytes())?;
     }
     write_atomically(&dir.join(CHAT_TEMPLATE_FILE), QWEN25_VL_TEMPLATE.as_bytes())
@@ -80,4 +79,30 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Processo
         let _ = std::fs::remove_file(&temporary);
         ProcessorError::io(path)(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::golden, *};
+
+    #[test]
+    fn copies_are_equal_and_leave_nothing_else() {
+        let (from, to) = (golden::data().join("checkpoint"), tempfile::tempdir().unwrap());
+        let copied = copy_processor_files(&from, to.path()).unwrap();
+        assert_eq!(copied.len(), std::fs::read_dir(&from).unwrap().count());
+        assert_eq!(copied.len(), std::fs::read_dir(to.path()).unwrap().count());
+        for file in copied {
+            assert_eq!(std::fs::read(from.join(file)).unwrap(), std::fs::read(to.path().join(file)).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join("taken.json");
+        std::fs::create_dir(&taken).unwrap();
+        let error = write_atomically(&taken, b"{}").unwrap_err();
+        assert!(error.to_string().contains("taken.json"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

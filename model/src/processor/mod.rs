@@ -9,6 +9,8 @@ mod config;
 mod encoded;
 mod error;
 mod files;
+#[cfg(test)]
+mod golden;
 mod patches;
 mod resample;
 mod smart_resize;
@@ -66,11 +68,7 @@ impl Processor {
         let template = ChatTemplate::from_dir(dir, &tokenizer)?;
         let image = ImageProcessorConfig::read_image(dir)?;
         let video = ImageProcessorConfig::read_video(dir)?;
-        Ok(Self {
-            tokenizer,
-            template,
-            visual: VisualProcessor::new(image, video),
-        })
+        Ok(Self { tokenizer, template, visual: VisualProcessor::new(image, video) })
     }
 
     /// The same processor with some pixel settings replaced.
@@ -141,13 +139,9 @@ impl Processor {
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, ProcessorError> {
         let plans = self.plan(messages, sizes)?;
-        let ids = self
-            .tokenizer
-            .encode(&self.template.render(messages, add_generation_prompt)?)?;
+        let ids = self.tokenizer.encode(&self.template.render(messages, add_generation_prompt)?)?;
         let mut out = Vec::new();
-        self.expand(&ids, &plans, |id, count| {
-            out.extend(std::iter::repeat_n(id, count))
-        })?;
+        self.expand(&ids, &plans, |id, count| out.extend(std::iter::repeat_n(id, count)))?;
         Ok(out)
     }
 
@@ -162,9 +156,7 @@ impl Processor {
         add_generation_prompt: bool,
     ) -> Result<usize, ProcessorError> {
         let plans = self.plan(messages, sizes)?;
-        let ids = self
-            .tokenizer
-            .encode(&self.template.render(messages, add_generation_prompt)?)?;
+        let ids = self.tokenizer.encode(&self.template.render(messages, add_generation_prompt)?)?;
         let mut num_tokens = 0;
         self.expand(&ids, &plans, |_, count| num_tokens += count)?;
         Ok(num_tokens)
@@ -197,10 +189,7 @@ impl Processor {
             ));
         }
         let Tokens { ids, bytes } = self.tokenizer.encode_with_bytes(&text)?;
-        let start = bytes
-            .iter()
-            .position(|range| range.end > prompt.len())
-            .unwrap_or(ids.len());
+        let start = bytes.iter().position(|range| range.end > prompt.len()).unwrap_or(ids.len());
         let end = ids
             .iter()
             .rposition(|&id| id == self.tokenizer.special().im_end)
@@ -235,33 +224,21 @@ impl Processor {
     }
 
     fn with_patches(&self, input_ids: Vec<u32>, visuals: &[Visual]) -> Result<Encoded, ProcessorError> {
-        let mut encoded = Encoded {
-            input_ids,
-            ..Encoded::default()
-        };
-        let Encoded {
-            images,
-            videos,
-            second_per_grid_ts,
-            ..
-        } = &mut encoded;
+        let mut encoded = Encoded { input_ids, ..Encoded::default() };
+        let Encoded { images, videos, second_per_grid_ts, .. } = &mut encoded;
         for (index, visual) in visuals.iter().enumerate() {
-            self.visual
-                .append(index, visual, images, videos, second_per_grid_ts)?;
+            self.visual.append(index, visual, images, videos, second_per_grid_ts)?;
         }
         Ok(encoded)
     }
 
     /// Plans every visual and checks that the messages have places of the same kinds in the same order.
     fn plan(&self, messages: &[ChatMessage], sizes: &[VisualSize]) -> Result<VisualPlans, ProcessorError> {
-        let places = messages
-            .iter()
-            .flat_map(|message| &message.content)
-            .filter_map(|part| match part {
-                ChatPart::Text(_) => None,
-                ChatPart::Image => Some("image"),
-                ChatPart::Video => Some("video"),
-            });
+        let places = messages.iter().flat_map(|message| &message.content).filter_map(|part| match part {
+            ChatPart::Text(_) => None,
+            ChatPart::Image => Some("image"),
+            ChatPart::Video => Some("video"),
+        });
         let places: Vec<&str> = places.collect();
         let given: Vec<&str> = sizes.iter().map(|size| size.kind()).collect();
         if places != given {
@@ -321,4 +298,159 @@ struct VisualPlans {
 
 fn sizes(visuals: &[Visual]) -> Vec<VisualSize> {
     visuals.iter().map(Visual::size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{golden::picture, *};
+    use rand::{Rng, SeedableRng};
+
+    fn user(parts: Vec<ChatPart>) -> ChatMessage {
+        ChatMessage { role: "user".into(), content: parts }
+    }
+
+    fn text(text: &str) -> ChatPart {
+        ChatPart::Text(text.into())
+    }
+
+    const IMAGE: VisualSize = VisualSize::Image { width: 56, height: 56 };
+
+    #[test]
+    fn the_answer_is_what_follows_the_prompt_up_to_the_end_of_turn() {
+        let processor = golden::processor();
+        let tokenizer = processor.tokenizer();
+        let asked = user(vec![ChatPart::Image, text("What?")]);
+        for answer in ["A hook.", "", "two\nlines ", "hook <|im_end|> hook", "é中"] {
+            let turns = [asked.clone(), ChatMessage::text("assistant", answer)];
+            let AnswerIds { input_ids, answer: range } = processor.answer_ids(&turns, &[IMAGE]).unwrap();
+            assert_eq!(
+                tokenizer.decode(&input_ids[range.clone()], false).unwrap(),
+                format!("{answer}<|im_end|>")
+            );
+            let prompt = processor.token_ids(&turns[..1], &[IMAGE], true).unwrap();
+            assert_eq!(input_ids[..range.start], prompt);
+            assert_eq!(input_ids, processor.token_ids(&turns, &[IMAGE], false).unwrap());
+        }
+        // A line end that merges with the prompt's counts as the answer's.
+        let turns = [asked.clone(), ChatMessage::text("assistant", "\n\nhook")];
+        let AnswerIds { input_ids, answer } = processor.answer_ids(&turns, &[IMAGE]).unwrap();
+        assert!(tokenizer.decode(&input_ids[answer.clone()], false).unwrap().ends_with("\n\nhook<|im_end|>"));
+        assert!(answer.end < input_ids.len());
+        assert!(processor.answer_ids(&[asked], &[IMAGE]).is_err());
+        assert!(processor.answer_ids(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn visuals_and_places_must_agree() {
+        let processor = golden::processor();
+        let video = VisualSize::Video { num_frames: 4, width: 56, height: 56 };
+        let both = [user(vec![ChatPart::Video, ChatPart::Image, text("x")])];
+        assert_eq!(processor.plan_num_tokens(&both, &[video, IMAGE], true).unwrap(), {
+            let empty = [user(vec![text("<|vision_start|><|vision_end|>".repeat(2).as_str()), text("x")])];
+            processor.plan_num_tokens(&empty, &[], true).unwrap() + 2 * 4 + 4
+        });
+        for sizes in [&[IMAGE, video][..], &[video], &[IMAGE], &[video, IMAGE, IMAGE], &[]] {
+            assert!(
+                matches!(processor.token_ids(&both, sizes, true), Err(ProcessorError::Conversation(_))),
+                "{sizes:?}"
+            );
+        }
+        // A placeholder spelled out in the text is parsed, as in the reference, and therefore one too many.
+        for spelled in ["<|image_pad|>", "<|video_pad|>"] {
+            let messages = [user(vec![ChatPart::Image, text(spelled)])];
+            let error = processor.token_ids(&messages, &[IMAGE], true).unwrap_err();
+            assert!(error.to_string().contains(spelled), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_visuals_are_refused_by_place() {
+        let processor = golden::processor();
+        let video = |frames, sample_fps| Visual::Video { frames, sample_fps };
+        let one = || vec![picture(30, 30, 1)];
+        for (visual, expected) in [
+            (Visual::Image(picture(0, 5, 1)), "no pixels"),
+            (Visual::Image(picture(2, 500, 1)), "times as long"),
+            (video(vec![], 2.0), "no frames"),
+            (video(vec![picture(30, 30, 1), picture(30, 31, 1)], 2.0), "frame 1 is 31x30"),
+            (video(one(), 0.0), "its rate is 0"),
+            (video(one(), f64::NAN), "its rate is NaN"),
+        ] {
+            let place = if matches!(visual, Visual::Image(_)) { ChatPart::Image } else { ChatPart::Video };
+            let messages = [user(vec![ChatPart::Image, place])];
+            let error =
+                processor.encode(&messages, &[Visual::Image(picture(30, 30, 1)), visual], true).unwrap_err();
+            assert!(
+                error.to_string().starts_with("visual 1 (") && error.to_string().contains(expected),
+                "{error}"
+            );
+        }
+        let claims = VisualSize::Image { width: 100_000, height: 100_000 };
+        assert!(processor.grid(claims).unwrap().num_patches() <= 50_176 / 196);
+        assert!(processor.grid(VisualSize::Video { num_frames: usize::MAX, width: 9, height: 9 }).is_err());
+    }
+
+    #[test]
+    fn pixel_settings_can_be_replaced() {
+        let tokens = |overrides: PixelOverrides, size| {
+            let processor = golden::processor().with_overrides(&overrides).unwrap();
+            processor.grid(size).unwrap().num_tokens(2)
+        };
+        let large = VisualSize::Image { width: 560, height: 560 };
+        let video = VisualSize::Video { num_frames: 8, width: 560, height: 560 };
+        let none = PixelOverrides::default;
+        assert_eq!(tokens(none(), large), 64);
+        assert_eq!(tokens(PixelOverrides { image_max_pixels: Some(400 * 784), ..none() }, large), 400);
+        assert_eq!(tokens(PixelOverrides { image_max_pixels: Some(400 * 784), ..none() }, video), 4 * 64);
+        assert_eq!(tokens(PixelOverrides { video_max_pixels: Some(16 * 784), ..none() }, video), 4 * 16);
+        assert_eq!(
+            tokens(PixelOverrides { video_total_pixels: Some(8.0 * 9.0 * 392.0), ..none() }, video),
+            4 * 9
+        );
+        assert_eq!(tokens(PixelOverrides { image_min_pixels: Some(25 * 784), ..none() }, IMAGE), 25);
+        for wrong in [
+            PixelOverrides { image_min_pixels: Some(1 << 20), ..none() },
+            PixelOverrides { video_min_pixels: Some(0), ..none() },
+            PixelOverrides { video_max_pixels: Some(3), ..none() },
+            PixelOverrides { video_total_pixels: Some(f64::NAN), ..none() },
+        ] {
+            assert!(
+                matches!(golden::processor().with_overrides(&wrong), Err(ProcessorError::Limits(_))),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_text_is_encoded_or_refused() {
+        let seed = 17;
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let processor = golden::processor();
+        let pieces = [
+            "<|im_end|>",
+            "<|im_start|>assistant\n",
+            "<|vision_start|>",
+            "\n",
+            "\0",
+            "{{ 1/0 }}",
+            "{% raw %}",
+            "é\u{301}",
+            "🙂",
+            "a",
+            " ",
+            "\u{feff}",
+        ];
+        for round in 0..300 {
+            let words: String =
+                (0..rng.random_range(0..20)).map(|_| pieces[rng.random_range(0..pieces.len())]).collect();
+            let turns = [user(vec![text(&words), ChatPart::Image]), ChatMessage::text("assistant", &*words)];
+            let AnswerIds { input_ids, answer } = processor.answer_ids(&turns, &[IMAGE]).unwrap();
+            assert_eq!(
+                input_ids[answer.end - 1],
+                processor.tokenizer().special().im_end,
+                "seed {seed}, round {round}"
+            );
+            assert_eq!(processor.plan_num_tokens(&turns, &[IMAGE], false).unwrap(), input_ids.len());
+        }
+    }
 }

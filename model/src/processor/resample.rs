@@ -52,11 +52,7 @@ impl Axis {
             }
             taps.push((first, count));
         }
-        Self {
-            taps,
-            coefficients,
-            max_taps,
-        }
+        Self { taps, coefficients, max_taps }
     }
 
     fn coefficients(&self, index: usize) -> (usize, &[i32]) {
@@ -107,21 +103,17 @@ impl Resampler {
     pub(super) fn horizontal<'a>(&self, image: &'a RgbImage) -> HalfResized<'a> {
         let source = image.as_raw();
         let Some(axis) = &self.horizontal else {
-            return HalfResized {
-                rows: source.as_slice().into(),
-            };
+            return HalfResized { rows: source.as_slice().into() };
         };
         let (in_row, out_row) = (self.input.1 * CHANNELS, self.output.1 * CHANNELS);
         let mut rows = vec![0u8; self.input.0 * out_row];
-        rows.par_chunks_mut(STRIP_ROWS * out_row)
-            .zip(source.par_chunks(STRIP_ROWS * in_row))
-            .for_each_init(
-                || vec![[0u8; STRIP_BYTES]; self.input.1],
-                |columns, (out, strip)| {
-                    turn(strip, in_row, columns);
-                    horizontal_strip(axis, columns, out, out_row);
-                },
-            );
+        rows.par_chunks_mut(STRIP_ROWS * out_row).zip(source.par_chunks(STRIP_ROWS * in_row)).for_each_init(
+            || vec![[0u8; STRIP_BYTES]; self.input.1],
+            |columns, (out, strip)| {
+                turn(strip, in_row, columns);
+                horizontal_strip(axis, columns, out, out_row);
+            },
+        );
         HalfResized { rows: rows.into() }
     }
 
@@ -257,10 +249,54 @@ fn vertical_row_body(rows: &[u8], coefficients: &[i32], out: &mut [u8]) {
     for (index, byte) in rest.iter_mut().enumerate() {
         let at = num_blocks * BLOCK_BYTES + index;
         let terms = rows.chunks_exact(row_bytes).zip(coefficients);
-        *byte = clamp(
-            HALF + terms
-                .map(|(row, &coefficient)| i32::from(row[at]) * coefficient)
-                .sum::<i32>(),
-        );
+        *byte = clamp(HALF + terms.map(|(row, &coefficient)| i32::from(row[at]) * coefficient).sum::<i32>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::golden, *};
+
+    #[test]
+    fn one_colour_stays_one_colour_and_equal_sizes_are_copied() {
+        let grey = RgbImage::from_pixel(37, 19, image::Rgb([1, 128, 254]));
+        for (height, width) in [(5, 90), (70, 4), (19, 90), (70, 37)] {
+            let out = resize_bicubic(&grey, height, width);
+            assert_eq!(out.dimensions(), (width as u32, height as u32));
+            assert!(out.pixels().all(|pixel| pixel.0 == [1, 128, 254]));
+        }
+        let noise = golden::picture(19, 37, 5);
+        assert_eq!(resize_bicubic(&noise, 19, 37), noise);
+    }
+
+    #[test]
+    fn coefficients_of_a_doubling_are_the_cubics() {
+        // Output 2 lies at 1.25: its taps 0 to 2 and 3 are 1.25 - 0.5 = 0.75 away from 0 and so on.
+        let axis = Axis::new(8, 16);
+        let (first, coefficients) = axis.coefficients(4);
+        let expected = [0.75f64 + 1.0, 0.75, 0.25, 1.25]
+            .map(|distance| (bicubic(distance) * 4_194_304.0).round() as i32);
+        assert_eq!((first, coefficients), (0, &expected[..]));
+        assert_eq!(bicubic(0.5), 0.5625);
+        assert_eq!(bicubic(1.5), -0.0625);
+        assert_eq!((bicubic(0.0), bicubic(1.0), bicubic(2.0)), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn the_wide_passes_equal_the_plain_ones() {
+        let picture = golden::picture(45, 83, 9);
+        let resampler = Resampler::new((45, 83), (21, 150));
+        let half = resampler.horizontal(&picture);
+        let axis = resampler.horizontal.as_ref().unwrap();
+        let mut columns = vec![[0u8; STRIP_BYTES]; 83];
+        turn(&picture.as_raw()[..STRIP_ROWS * 83 * 3], 83 * 3, &mut columns);
+        let mut plain = vec![0u8; STRIP_ROWS * 150 * 3];
+        horizontal_strip_body(axis, &columns, &mut plain, 150 * 3);
+        assert_eq!(half.rows[..plain.len()], plain);
+        let (first, coefficients) = resampler.vertical.as_ref().unwrap().coefficients(10);
+        let (mut row, mut plain) = (vec![0u8; 450], vec![0u8; 450]);
+        resampler.vertical_row(&half, 10, &mut row);
+        vertical_row_body(&half.rows[first * 450..], coefficients, &mut plain);
+        assert_eq!(row, plain);
     }
 }

@@ -46,19 +46,13 @@ pub fn smart_resize(
             "the size {width}x{height} is {ratio:.1} times as long as wide; at most {MAX_RATIO} is supported, crop it"
         ));
     }
-    let PixelRange {
-        min_pixels,
-        max_pixels,
-    } = limits;
+    let PixelRange { min_pixels, max_pixels } = limits;
     let round = |side: f64| (side / unit).round_ties_even() * unit;
     let (guard_rounding, guard_shrinking) = match rule {
         ResizeRule::HuggingFace => (0.0, unit),
         ResizeRule::QwenVlUtils => (unit, 0.0),
     };
-    let (mut h_bar, mut w_bar) = (
-        round(rows).max(guard_rounding),
-        round(columns).max(guard_rounding),
-    );
+    let (mut h_bar, mut w_bar) = (round(rows).max(guard_rounding), round(columns).max(guard_rounding));
     if h_bar * w_bar > max_pixels as f64 {
         let beta = (rows * columns / max_pixels as f64).sqrt();
         h_bar = ((rows / beta / unit).floor() * unit).max(guard_shrinking);
@@ -81,10 +75,7 @@ mod tests {
     use super::*;
     use ResizeRule::{HuggingFace, QwenVlUtils};
 
-    const HUB: PixelRange = PixelRange {
-        min_pixels: 3136,
-        max_pixels: 12_845_056,
-    };
+    const HUB: PixelRange = PixelRange { min_pixels: 3136, max_pixels: 12_845_056 };
 
     fn size(
         rule: ResizeRule,
@@ -104,10 +95,7 @@ mod tests {
 
     #[test]
     fn area_is_brought_within_the_limits() {
-        let small = PixelRange {
-            min_pixels: 3136,
-            max_pixels: 100_352,
-        };
+        let small = PixelRange { min_pixels: 3136, max_pixels: 100_352 };
         // beta = sqrt(1080 * 1920 / 100352) = 4.5457; 237.6 -> 224, 422.4 -> 420.
         assert_eq!(size(HuggingFace, 1080, 1920, small), Ok((224, 420)));
         // beta = sqrt(3136 / 400) = 2.8: 56.0 on both sides, which is exact.
@@ -120,10 +108,7 @@ mod tests {
         assert_eq!(size(HuggingFace, 12, 1200, HUB), Ok((28, 560)));
         assert_eq!(size(QwenVlUtils, 12, 1200, HUB), Ok((28, 1204)));
         // Shrinking a long picture: qwen-vl-utils can reach 0, Hugging Face keeps one factor.
-        let small = PixelRange {
-            min_pixels: 784,
-            max_pixels: 7840,
-        };
+        let small = PixelRange { min_pixels: 784, max_pixels: 7840 };
         assert_eq!(size(HuggingFace, 28, 2800, small), Ok((28, 868)));
         assert!(size(QwenVlUtils, 28, 2800, small).is_err());
     }

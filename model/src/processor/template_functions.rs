@@ -15,10 +15,7 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "tojson: ensure_ascii=True is not implemented",
-        ));
+        return Err(Error::new(ErrorKind::InvalidOperation, "tojson: ensure_ascii=True is not implemented"));
     }
     let sort_keys: Option<bool> = options.get("sort_keys")?;
     options.assert_all_used()?;
@@ -28,10 +25,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
         json.sort_all_objects();
     }
     match indent {
-        Some(width) => write(
-            &json,
-            PrettyFormatter::with_indent(" ".repeat(width.min(64)).as_bytes()),
-        ),
+        Some(width) => write(&json, PrettyFormatter::with_indent(" ".repeat(width.min(64)).as_bytes())),
         None => write(&json, PythonFormatter),
     }
 }

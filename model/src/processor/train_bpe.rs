@@ -75,21 +75,14 @@ where
         ProcessorError::file(&path, format!("training the tokenizer: {error}"))
     };
     if vocab_size < MIN_VOCAB_SIZE {
-        return Err(broken(&format!(
-            "a vocabulary of {vocab_size} is too small; at least {MIN_VOCAB_SIZE}"
-        )));
+        return Err(broken(&format!("a vocabulary of {vocab_size} is too small; at least {MIN_VOCAB_SIZE}")));
     }
-    let split = Split::new(
-        SplitPattern::Regex(SPLIT_PATTERN.to_owned()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    )
-    .map_err(|error| broken(&error))?;
+    let split =
+        Split::new(SplitPattern::Regex(SPLIT_PATTERN.to_owned()), SplitDelimiterBehavior::Isolated, false)
+            .map_err(|error| broken(&error))?;
     let byte_level = ByteLevel::new(false, false, false);
-    let pre_tokenizer = Sequence::new(vec![
-        PreTokenizerWrapper::Split(split),
-        PreTokenizerWrapper::ByteLevel(byte_level),
-    ]);
+    let pre_tokenizer =
+        Sequence::new(vec![PreTokenizerWrapper::Split(split), PreTokenizerWrapper::ByteLevel(byte_level)]);
 
     let mut tokenizer: TokenizerImpl<BPE, NFC, Sequence, ByteLevel, ByteLevel> =
         TokenizerImpl::new(BPE::default());
@@ -104,35 +97,19 @@ where
         .show_progress(false)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    tokenizer
-        .train(&mut trainer, texts.into_iter())
-        .map_err(|error| broken(&error))?;
+    tokenizer.train(&mut trainer, texts.into_iter()).map_err(|error| broken(&error))?;
     let special = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true).normalized(false));
     let added = ADDED_TOKENS.map(|token| AddedToken::from(token, false).normalized(false));
     tokenizer.add_special_tokens(&special);
     tokenizer.add_tokens(&added);
 
     std::fs::create_dir_all(dir).map_err(ProcessorError::io(dir))?;
-    tokenizer
-        .get_model()
-        .save(dir, None)
-        .map_err(|error| broken(&error))?;
-    write_atomically(
-        &path,
-        tokenizer
-            .to_string(true)
-            .map_err(|error| broken(&error))?
-            .as_bytes(),
-    )?;
+    tokenizer.get_model().save(dir, None).map_err(|error| broken(&error))?;
+    write_atomically(&path, tokenizer.to_string(true).map_err(|error| broken(&error))?.as_bytes())?;
     let added: Map<String, Value> = [&special[..], &added[..]]
         .concat()
         .into_iter()
-        .filter_map(|token| {
-            Some((
-                tokenizer.token_to_id(&token.content)?.to_string(),
-                added_entry(&token),
-            ))
-        })
+        .filter_map(|token| Some((tokenizer.token_to_id(&token.content)?.to_string(), added_entry(&token))))
         .collect();
     let config = json!({
         "add_bos_token": false,
@@ -149,10 +126,7 @@ where
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": null,
     });
-    write_atomically(
-        &dir.join(TOKENIZER_CONFIG_FILE),
-        format!("{config:#}\n").as_bytes(),
-    )?;
+    write_atomically(&dir.join(TOKENIZER_CONFIG_FILE), format!("{config:#}\n").as_bytes())?;
     Ok(tokenizer.get_vocab_size(true))
 }
 
@@ -165,4 +139,37 @@ fn added_entry(token: &AddedToken) -> Value {
         "single_word": token.single_word,
         "special": token.special,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processor::Tokenizer;
+
+    #[test]
+    fn any_text_survives_a_vocabulary_without_merges() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(train_bpe(["abc abc"], MIN_VOCAB_SIZE, dir.path()).unwrap(), MIN_VOCAB_SIZE);
+        let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+        for text in ["", "plain", "é中🙂 \0\n\t 123", "'s"] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(ids.len(), text.len());
+            assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+        }
+        assert!(train_bpe(["a"], MIN_VOCAB_SIZE - 1, dir.path()).is_err());
+    }
+
+    #[test]
+    fn digits_are_never_merged_and_training_twice_gives_the_same_file() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let texts = vec!["from 12.5 to 12.5 seconds, seconds and seconds"; 50];
+        for dir in [&one, &two] {
+            train_bpe(&texts, 300, dir.path()).unwrap();
+        }
+        let read = |dir: &tempfile::TempDir| std::fs::read(dir.path().join(TOKENIZER_FILE)).unwrap();
+        assert_eq!(read(&one), read(&two));
+        let tokenizer = Tokenizer::from_dir(one.path()).unwrap();
+        assert_eq!(tokenizer.encode("12.5").unwrap().len(), 4);
+        assert_eq!(tokenizer.encode(" seconds").unwrap().len(), 1);
+    }
 }

@@ -36,11 +36,7 @@ pub enum FrameWish {
 
 impl Default for FrameWish {
     fn default() -> Self {
-        Self::Fps {
-            fps: DEFAULT_FPS,
-            min_frames: DEFAULT_MIN_FRAMES,
-            max_frames: DEFAULT_MAX_FRAMES,
-        }
+        Self::Fps { fps: DEFAULT_FPS, min_frames: DEFAULT_MIN_FRAMES, max_frames: DEFAULT_MAX_FRAMES }
     }
 }
 
@@ -66,10 +62,7 @@ pub struct FramePlan {
 impl FramePlan {
     /// A list of frames, used whole at its own rate.
     pub fn whole(num_frames: usize, fps: f64) -> Self {
-        Self {
-            indices: (0..num_frames).collect(),
-            sample_fps: fps,
-        }
+        Self { indices: (0..num_frames).collect(), sample_fps: fps }
     }
 }
 
@@ -90,10 +83,7 @@ pub fn plan_frames(
         return Err(ProcessorError::Frames("the video has no frames".to_owned()));
     }
     if total == 1 {
-        return Ok(FramePlan {
-            indices: vec![start],
-            sample_fps: video_fps,
-        });
+        return Ok(FramePlan { indices: vec![start], sample_fps: video_fps });
     }
     let count = count_frames(rule, total, video_fps, wish)?;
     let indices = match rule {
@@ -122,18 +112,12 @@ pub fn frame_range(
     let outside = start_sec.is_some_and(|start| start >= duration) || end_sec.is_some_and(|end| end < 0.0);
     let inside = |name: &str, seconds: f64| {
         let nan = || ProcessorError::Frames(format!("the clip's {name} is not a number"));
-        (!seconds.is_nan())
-            .then(|| seconds.clamp(0.0, duration))
-            .ok_or_else(nan)
+        (!seconds.is_nan()).then(|| seconds.clamp(0.0, duration)).ok_or_else(nan)
     };
-    let start = start_sec
-        .map(|s| inside("start", s))
-        .transpose()?
-        .map_or(0, |s| (s * video_fps).ceil() as usize);
-    let end = end_sec
-        .map(|s| inside("end", s))
-        .transpose()?
-        .map_or(last, |s| (s * video_fps).floor() as usize);
+    let start =
+        start_sec.map(|s| inside("start", s)).transpose()?.map_or(0, |s| (s * video_fps).ceil() as usize);
+    let end =
+        end_sec.map(|s| inside("end", s)).transpose()?.map_or(last, |s| (s * video_fps).floor() as usize);
     let end = end.min(last);
     if start > end || outside {
         return Err(ProcessorError::Frames(format!(
@@ -153,19 +137,14 @@ pub fn frame_limits(limits: PixelRange, total_pixels: f64, num_frames: usize) ->
     let share = total_pixels / frames.max(1) as f64 * FRAME_FACTOR as f64;
     let floor = (limits.min_pixels as f64 * 1.05) as u64;
     let max_pixels = (limits.max_pixels as f64).min(share) as u64;
-    PixelRange {
-        max_pixels: max_pixels.max(floor),
-        ..limits
-    }
+    PixelRange { max_pixels: max_pixels.max(floor), ..limits }
 }
 
 fn require_rate(what: &str, fps: f64) -> Result<(), ProcessorError> {
     if fps.is_finite() && fps > 0.0 {
         return Ok(());
     }
-    Err(ProcessorError::Frames(format!(
-        "{what} is {fps}; it must be a positive number of frames a second"
-    )))
+    Err(ProcessorError::Frames(format!("{what} is {fps}; it must be a positive number of frames a second")))
 }
 
 fn count_frames(
@@ -180,23 +159,16 @@ fn count_frames(
             let pairs = (frames as f64 / FRAME_FACTOR as f64).round_ties_even() as usize;
             pairs.saturating_mul(FRAME_FACTOR)
         }
-        FrameWish::Fps {
-            fps,
-            min_frames,
-            max_frames,
-        } => {
+        FrameWish::Fps { fps, min_frames, max_frames } => {
             require_rate("the wished rate", fps)?;
             let (least, most) = match rule {
-                SamplingRule::QwenVlUtils => (
-                    min_frames.div_ceil(FRAME_FACTOR) * FRAME_FACTOR,
-                    floor_even(max_frames),
-                ),
+                SamplingRule::QwenVlUtils => {
+                    (min_frames.div_ceil(FRAME_FACTOR) * FRAME_FACTOR, floor_even(max_frames))
+                }
                 SamplingRule::HuggingFace => (min_frames, floor_even(max_frames.min(total))),
             };
-            let wished = (total as f64 / video_fps * fps)
-                .max(least as f64)
-                .min(most as f64)
-                .min(total as f64);
+            let wished =
+                (total as f64 / video_fps * fps).max(least as f64).min(most as f64).min(total as f64);
             floor_even(wished as usize)
         }
     };
@@ -215,23 +187,90 @@ fn evenly(start: usize, end: usize, count: usize) -> Vec<usize> {
     let (first, last) = (start as f32, end as f32);
     let step = (last - first) / (count - 1) as f32;
     let at = |index: usize| {
-        if index < count / 2 {
-            first + step * index as f32
-        } else {
-            last - step * (count - index - 1) as f32
-        }
+        if index < count / 2 { first + step * index as f32 } else { last - step * (count - index - 1) as f32 }
     };
-    (0..count)
-        .map(|index| (at(index).round_ties_even() as usize).clamp(start, end))
-        .collect()
+    (0..count).map(|index| (at(index).round_ties_even() as usize).clamp(start, end)).collect()
 }
 
 /// Every `total / count`-th frame from `start`, rounded down. As many as torch.arange gives: where the step is no exact
-/// number that can be one more than `count`.
+/// number that can be one more than `count`; the reference then names a frame past the end, here it is the last one.
 fn stepwise(start: usize, total: usize, count: usize) -> Vec<usize> {
     let step = total as f64 / count as f64;
     let steps = (total as f64 / step).ceil() as usize;
-    (0..steps)
-        .map(|index| start + ((index as f64 * step) as usize).min(total - 1))
-        .collect()
+    (0..steps).map(|index| start + ((index as f64 * step) as usize).min(total - 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(range: RangeInclusive<usize>, wish: FrameWish) -> Result<FramePlan, ProcessorError> {
+        plan_frames(SamplingRule::QwenVlUtils, range, 30.0, wish)
+    }
+
+    #[test]
+    fn ten_seconds_at_two_a_second_are_twenty_frames_from_first_to_last() {
+        let plan = plan(0..=299, FrameWish::default()).unwrap();
+        assert_eq!(plan.indices.len(), 20);
+        assert_eq!(plan.indices[..3], [0, 16, 31]);
+        assert_eq!(plan.indices[19], 299);
+        assert_eq!(plan.sample_fps, 2.0);
+    }
+
+    #[test]
+    fn halves_round_to_even_and_three_frames_give_two() {
+        // 0, 2.5 -> 2, 5: four of six frames at 0, 1.67, 3.33, 5.
+        assert_eq!(plan(0..=5, FrameWish::NumFrames(4)).unwrap().indices, [0, 2, 3, 5]);
+        assert_eq!(plan(0..=2, FrameWish::default()).unwrap().indices, [0, 2]);
+        let steps = plan_frames(SamplingRule::HuggingFace, 0..=2, 1.0, FrameWish::NumFrames(2)).unwrap();
+        assert_eq!(steps.indices, [0, 1]);
+    }
+
+    #[test]
+    fn one_frame_is_taken_as_it_is() {
+        let one = plan(7..=7, FrameWish::default()).unwrap();
+        assert_eq!(one, FramePlan { indices: vec![7], sample_fps: 30.0 });
+    }
+
+    #[test]
+    fn clips_round_inwards_and_stay_inside_the_video() {
+        assert_eq!(frame_range(300, 30.0, Some(1.01), Some(2.99)).unwrap(), 31..=89);
+        assert_eq!(frame_range(300, 30.0, Some(-5.0), Some(99.0)).unwrap(), 0..=299);
+        assert_eq!(frame_range(300, 30.0, Some(1.0), Some(1.0)).unwrap(), 30..=30);
+        for (start, end) in [(1.01, 1.02), (2.0, 1.0), (-3.0, -1.0), (10.0, 12.0), (f64::NAN, 1.0)] {
+            assert!(frame_range(300, 30.0, Some(start), Some(end)).is_err(), "{start} to {end}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_shared_by_pairs_of_frames() {
+        let limits = PixelRange { min_pixels: 100_352, max_pixels: 602_112 };
+        assert_eq!(frame_limits(limits, 1e12, 16).max_pixels, 602_112);
+        assert_eq!(frame_limits(limits, 1_600_000.0, 16).max_pixels, 200_000);
+        assert_eq!(frame_limits(limits, 1_600_000.0, 15).max_pixels, 200_000);
+        // Never below 5 % above the minimum.
+        assert_eq!(frame_limits(limits, 1.0, 16).max_pixels, 105_369);
+    }
+
+    #[test]
+    fn what_is_no_rate_or_leads_to_no_frames_is_refused() {
+        for fps in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(frame_range(10, fps, None, None).is_err());
+            assert!(plan_frames(SamplingRule::QwenVlUtils, 0..=9, fps, FrameWish::default()).is_err());
+            let wish = FrameWish::Fps { fps, min_frames: 4, max_frames: 8 };
+            assert!(plan(0..=9, wish).is_err());
+        }
+        assert!(frame_range(0, 30.0, None, None).is_err());
+        for wish in [
+            FrameWish::NumFrames(0),
+            FrameWish::NumFrames(1),
+            FrameWish::NumFrames(12),
+            FrameWish::NumFrames(usize::MAX),
+            FrameWish::Fps { fps: 2.0, min_frames: 4, max_frames: 1 },
+        ] {
+            assert!(plan(0..=9, wish).is_err(), "{wish:?}");
+        }
+        let most = FrameWish::Fps { fps: f64::MAX, min_frames: 4, max_frames: 768 };
+        assert_eq!(plan(0..=9, most).unwrap().indices.len(), 10);
+    }
 }

@@ -55,11 +55,7 @@ impl Visual {
             }
             Self::Video { frames, .. } => {
                 let (width, height) = frames.first().map_or((0, 0), sides);
-                VisualSize::Video {
-                    num_frames: frames.len(),
-                    width,
-                    height,
-                }
+                VisualSize::Video { num_frames: frames.len(), width, height }
             }
         }
     }
@@ -110,21 +106,12 @@ pub(super) struct VisualPlan {
 
 impl VisualProcessor {
     pub(super) fn new(image: ImageProcessorConfig, video: ImageProcessorConfig) -> Self {
-        Self {
-            image,
-            video,
-            video_total_pixels: None,
-        }
+        Self { image, video, video_total_pixels: None }
     }
 
     pub(super) fn apply(&mut self, overrides: &PixelOverrides) -> Result<(), ProcessorError> {
-        let PixelOverrides {
-            image_min_pixels,
-            image_max_pixels,
-            video_min_pixels,
-            video_max_pixels,
-            ..
-        } = *overrides;
+        let PixelOverrides { image_min_pixels, image_max_pixels, video_min_pixels, video_max_pixels, .. } =
+            *overrides;
         for (kind, config, min_pixels, max_pixels) in [
             ("image", &mut self.image, image_min_pixels, image_max_pixels),
             ("video", &mut self.video, video_min_pixels, video_max_pixels),
@@ -133,10 +120,7 @@ impl VisualProcessor {
                 min_pixels: min_pixels.unwrap_or(config.limits.min_pixels),
                 max_pixels: max_pixels.unwrap_or(config.limits.max_pixels),
             };
-            let PixelRange {
-                min_pixels,
-                max_pixels,
-            } = limits;
+            let PixelRange { min_pixels, max_pixels } = limits;
             if min_pixels == 0 || min_pixels > max_pixels {
                 return Err(ProcessorError::Limits(format!(
                     "{kind}_min_pixels is {min_pixels} and {kind}_max_pixels is {max_pixels}; set both so that the \
@@ -162,19 +146,13 @@ impl VisualProcessor {
         let error = |message: String| ProcessorError::Visual { index, kind, message };
         let (config, num_frames, width, height) = match visual {
             VisualSize::Image { width, height } => (&self.image, 1, width, height),
-            VisualSize::Video {
-                num_frames,
-                width,
-                height,
-            } => (&self.video, num_frames, width, height),
+            VisualSize::Video { num_frames, width, height } => (&self.video, num_frames, width, height),
         };
         if num_frames == 0 {
             return Err(error("it has no frames".to_owned()));
         }
         if num_frames > MAX_FRAMES {
-            return Err(error(format!(
-                "{num_frames} frames are more than {MAX_FRAMES}; sample fewer"
-            )));
+            return Err(error(format!("{num_frames} frames are more than {MAX_FRAMES}; sample fewer")));
         }
         let limits = match (visual, self.video_total_pixels) {
             (VisualSize::Video { .. }, Some(total)) => frame_limits(config.limits, total, num_frames),
@@ -182,11 +160,7 @@ impl VisualProcessor {
         };
         let size = config.resized(height, width, limits).map_err(error)?;
         let grid = patches::grid(config, num_frames, size);
-        Ok(VisualPlan {
-            grid,
-            num_tokens: grid.num_tokens(config.merge_size),
-            size,
-        })
+        Ok(VisualPlan { grid, num_tokens: grid.num_tokens(config.merge_size), size })
     }
 
     /// Appends the visual's patches to those of its kind and its grid time to `second_per_grid_ts`.
@@ -209,11 +183,7 @@ impl VisualProcessor {
                 ));
             }
             Visual::Video { frames, sample_fps } => {
-                let error = |message: String| ProcessorError::Visual {
-                    index,
-                    kind: "video",
-                    message,
-                };
+                let error = |message: String| ProcessorError::Visual { index, kind: "video", message };
                 if !sample_fps.is_finite() || *sample_fps <= 0.0 {
                     return Err(error(format!(
                         "its rate is {sample_fps}; it must be a positive number of frames a second"

@@ -401,6 +401,5 @@ fn gold_reaches_the_top_and_a_constant_lies_between_it_and_silence_on_eval_cases
             };
             assert!(top >= least, "{rules:?} {name}: gold earns {top}");
         }
-        println!("{}", super::table(&[("gold", &gold), ("constant", &constant)]));
     }
 }

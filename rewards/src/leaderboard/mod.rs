@@ -1,6 +1,6 @@
 //! The benchmark's table: all records of all tasks to ten numbers, by the rules of the official scorer or strict ones.
 //!
-//! [`evaluate`] takes samples and answers, [`evaluate_records`] the leaderboard's own JSON. The three numbers of the LLM
+//! [`evaluate()`] takes samples and answers, [`evaluate_records`] the leaderboard's own JSON. The three numbers of the LLM
 //! judge stay empty here; captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
 //! looking, so that every [`table()`] can show what that is worth.
 

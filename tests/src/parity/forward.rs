@@ -39,7 +39,7 @@ impl Job for Forward {
             padded(&fixture, &model, device);
             log_probs(&fixture, &model, device)?;
             if fixture.name == "flat_tied" {
-                resaved(&fixture, device)?;
+                resaved::<B>(&fixture, device)?;
             }
         }
         Ok(())

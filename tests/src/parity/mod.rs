@@ -6,7 +6,7 @@
 mod forward;
 mod generation;
 mod gradients;
-mod loading;
+pub(crate) mod loading;
 mod logits_processors;
 mod processor;
 mod saving;
