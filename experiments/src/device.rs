@@ -27,9 +27,10 @@ impl FromStr for Device {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "wgpu" => Ok(Self::Wgpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is no device number; say cuda:0"))
-            }
+            Some(("cuda", index)) => index
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("`{index}` is no device number; say cuda:0")),
             _ => Err(format!("`{text}` is no device; choose cpu, wgpu or cuda:N")),
         }
     }
@@ -71,14 +72,20 @@ pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
         Device::Wgpu => {
             use burn::backend::wgpu::{Wgpu, WgpuDevice};
             let device = WgpuDevice::default();
-            probe::<Wgpu>(&device, "no usable GPU was found; on Debian, `apt-get install libvulkan1 mesa-vulkan-drivers` gives a software one")?;
+            probe::<Wgpu>(
+                &device,
+                "no usable GPU was found; on Debian, `apt-get install libvulkan1 mesa-vulkan-drivers` gives a software one",
+            )?;
             job.run::<burn::backend::Autodiff<Wgpu>>(&device)
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => {
             use burn::backend::cuda::{Cuda, CudaDevice};
             let device = CudaDevice::new(index);
-            probe::<Cuda>(&device, "CUDA needs the NVIDIA driver (libcuda) and the CUDA toolkit's libnvrtc and headers (CUDA_PATH)")?;
+            probe::<Cuda>(
+                &device,
+                "CUDA needs the NVIDIA driver (libcuda) and the CUDA toolkit's libnvrtc and headers (CUDA_PATH)",
+            )?;
             job.run::<burn::backend::Autodiff<Cuda>>(&device)
         }
         #[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]

@@ -38,10 +38,8 @@ impl Environment {
     pub fn collect(device: &str) -> Self {
         let git_revision = first_line_of("git", &["rev-parse", "HEAD"]);
         let git_modified = git_revision.as_ref().and_then(|_| {
-            let status = Command::new("git")
-                .args(["status", "--porcelain", "--untracked-files=no"])
-                .output()
-                .ok()?;
+            let status =
+                Command::new("git").args(["status", "--porcelain", "--untracked-files=no"]).output().ok()?;
             status.status.success().then_some(!status.stdout.is_empty())
         });
         Self {
@@ -53,9 +51,7 @@ impl Environment {
             cpu: cpu_name(),
             num_cpus: std::thread::available_parallelism().map_or(1, usize::from),
             device: device.to_owned(),
-            command_line: env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect(),
+            command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             working_directory: env::current_dir()
                 .map_or_else(|_| String::new(), |dir| dir.display().to_string()),
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -69,10 +65,7 @@ impl Environment {
     /// If the list cannot be read or written.
     pub fn record(&self, run_dir: &Path) -> Result<(), RunDirError> {
         let path = run_dir.join(ENVIRONMENT_FILE);
-        let failure = |source| RunDirError::Io {
-            path: path.clone(),
-            source,
-        };
+        let failure = |source| RunDirError::Io { path: path.clone(), source };
         let mut starts: Vec<serde_json::Value> = if path.exists() {
             let text = fs::read(&path).map_err(failure)?;
             serde_json::from_slice(&text).map_err(|error| failure(error.into()))?
@@ -90,11 +83,7 @@ fn first_line_of(program: &str, arguments: &[&str]) -> Option<String> {
     if !output.status.success() {
         return None;
     }
-    let line = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .next()?
-        .trim()
-        .to_owned();
+    let line = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
     (!line.is_empty()).then_some(line)
 }
 
@@ -112,10 +101,7 @@ mod tests {
     fn every_start_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = Environment::collect("cpu");
-        let second = Environment {
-            device: "cuda:0".to_owned(),
-            ..first.clone()
-        };
+        let second = Environment { device: "cuda:0".to_owned(), ..first.clone() };
         first.record(dir.path()).unwrap();
         second.record(dir.path()).unwrap();
         let text = fs::read(dir.path().join(ENVIRONMENT_FILE)).unwrap();

@@ -14,5 +14,5 @@ pub mod report;
 pub mod run_dir;
 mod train;
 
-pub use output::{init_logging, report_failure};
 use output::print;
+pub use output::{init_logging, report_failure};

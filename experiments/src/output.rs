@@ -26,9 +26,20 @@ pub(crate) fn print(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// The error and its causes, those left out that it tells itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
 /// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed.
 pub fn report_failure(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", message(error));
     match error.downcast_ref::<TrainError>() {
         Some(TrainError::NotFinite { .. }) => ExitCode::from(1),
         _ => ExitCode::from(2),

@@ -63,10 +63,9 @@ impl Progress {
     pub fn set(&self, done: usize) {
         match &self.0 {
             Output::Bar(bar) => bar.set_position(done as u64),
-            Output::Lines(lines) => lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .advance(done, Instant::now()),
+            Output::Lines(lines) => {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).advance(done, Instant::now())
+            }
         }
     }
 
@@ -84,10 +83,9 @@ impl Progress {
     pub fn println(&self, line: &str) {
         match &self.0 {
             Output::Bar(bar) => bar.suspend(|| write_line(&mut io::stderr(), line)),
-            Output::Lines(lines) => write_line(
-                &mut lines.lock().unwrap_or_else(PoisonError::into_inner).out,
-                line,
-            ),
+            Output::Lines(lines) => {
+                write_line(&mut lines.lock().unwrap_or_else(PoisonError::into_inner).out, line)
+            }
         }
     }
 
@@ -95,10 +93,9 @@ impl Progress {
     pub fn finish(self) {
         match &self.0 {
             Output::Bar(bar) => bar.finish(),
-            Output::Lines(lines) => lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .finish(Instant::now()),
+            Output::Lines(lines) => {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).finish(Instant::now())
+            }
         }
     }
 }
@@ -118,9 +115,8 @@ fn bar(label: &str, total: usize, unit: &str) -> ProgressBar {
         "{{prefix}} {{wide_bar:.cyan/blue.dim}} {{pos}}/{{len}} {unit} {{elapsed}}<{{eta}} {{per_sec:.dim}} {{msg}}"
     );
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(total as u64)
-        .with_style(style.progress_chars("━╸─"))
-        .with_prefix(label.to_owned());
+    let bar =
+        ProgressBar::new(total as u64).with_style(style.progress_chars("━╸─")).with_prefix(label.to_owned());
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
@@ -141,9 +137,7 @@ struct Lines {
 impl Lines {
     fn advance(&mut self, done: usize, now: Instant) {
         self.done = done;
-        let due = self
-            .last_line
-            .is_none_or(|last| now.duration_since(last) >= LINE_INTERVAL);
+        let due = self.last_line.is_none_or(|last| now.duration_since(last) >= LINE_INTERVAL);
         // The last part is left to `finish`.
         if due && done < self.total {
             self.last_line = Some(now);
@@ -230,9 +224,7 @@ mod tests {
         sink: &Sink,
         steps: std::ops::RangeInclusive<usize>,
     ) -> String {
-        let Output::Lines(lines) = &progress.0 else {
-            panic!("not a terminal")
-        };
+        let Output::Lines(lines) = &progress.0 else { panic!("not a terminal") };
         let mut lines = lines.lock().unwrap();
         let started = lines.started;
         for (second, step) in steps.enumerate() {
@@ -256,10 +248,7 @@ mod tests {
         progress.set(12);
         progress.finish();
         let text = sink.text();
-        assert!(
-            text.lines().last().unwrap().starts_with("sft: 12/12 steps in 0s"),
-            "{text}"
-        );
+        assert!(text.lines().last().unwrap().starts_with("sft: 12/12 steps in 0s"), "{text}");
         assert_eq!(text.lines().count(), 4);
     }
 

@@ -130,12 +130,7 @@ impl RunDir {
 
     fn lock(root: &Path) -> Result<Self, RunDirError> {
         let path = root.join(LOCK_FILE);
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(RunDirError::io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -143,21 +138,13 @@ impl RunDir {
                 let mut holder = String::new();
                 // The number is for the message only.
                 let _ = file.take(20).read_to_string(&mut holder);
-                return Err(RunDirError::Locked {
-                    path: root.to_owned(),
-                    holder,
-                });
+                return Err(RunDirError::Locked { path: root.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(RunDirError::io(&path)(error)),
         }
-        let written = file
-            .set_len(0)
-            .and_then(|()| write!(file, "{}", std::process::id()));
+        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         written.map_err(RunDirError::io(&path))?;
-        Ok(Self {
-            root: root.to_owned(),
-            _lock: file,
-        })
+        Ok(Self { root: root.to_owned(), _lock: file })
     }
 
     /// The directory itself.
@@ -216,11 +203,8 @@ impl JsonLines {
         if path.exists() {
             cut_back(&path, keep)?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(RunDirError::io(&path))?;
+        let file =
+            OpenOptions::new().append(true).create(true).open(&path).map_err(RunDirError::io(&path))?;
         Ok(Self { path, file })
     }
 
@@ -231,10 +215,8 @@ impl JsonLines {
     ///
     /// If it cannot be written.
     pub fn append<T: Serialize>(&mut self, at: Position, record: &T) -> Result<(), RunDirError> {
-        let mut line = serde_json::to_vec(&Line { at, record }).map_err(|error| RunDirError::Io {
-            path: self.path.clone(),
-            source: error.into(),
-        })?;
+        let mut line = serde_json::to_vec(&Line { at, record })
+            .map_err(|error| RunDirError::Io { path: self.path.clone(), source: error.into() })?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(RunDirError::io(&self.path))
     }
@@ -258,9 +240,7 @@ fn cut_back(path: &Path, keep: Position) -> Result<(), RunDirError> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = reader
-            .read_until(b'\n', &mut line)
-            .map_err(RunDirError::io(path))?;
+        let read = reader.read_until(b'\n', &mut line).map_err(RunDirError::io(path))?;
         let is_kept = line.ends_with(b"\n")
             && serde_json::from_slice::<Position>(&line).is_ok_and(|position| position <= keep);
         if read == 0 || !is_kept {
@@ -270,13 +250,8 @@ fn cut_back(path: &Path, keep: Position) -> Result<(), RunDirError> {
     }
     if kept < num_bytes {
         // Positions only grow, so what is dropped is a tail; shortening a file is one step for the file system.
-        let file = OpenOptions::new()
-            .write(true)
-            .open(path)
-            .map_err(RunDirError::io(path))?;
-        file.set_len(kept)
-            .and_then(|()| file.sync_all())
-            .map_err(RunDirError::io(path))?;
+        let file = OpenOptions::new().write(true).open(path).map_err(RunDirError::io(path))?;
+        file.set_len(kept).and_then(|()| file.sync_all()).map_err(RunDirError::io(path))?;
     }
     Ok(())
 }
@@ -353,12 +328,7 @@ mod tests {
         first.log(METRICS_FILE, at(0, 0)).unwrap();
         write_atomic(&dir.path().join(CONFIG_FILE), b"").unwrap();
         let error = RunDir::resume(dir.path()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("process {}", std::process::id())),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
         RunDir::resume(dir.path()).unwrap();
     }
@@ -370,11 +340,7 @@ mod tests {
         let lock = dir.path().join(LOCK_FILE);
         fs::write(&lock, "").unwrap();
         // util-linux's flock holds the same kind of lock.
-        let Ok(mut other) = Command::new("flock")
-            .arg("--no-fork")
-            .arg(&lock)
-            .args(["sleep", "60"])
-            .spawn()
+        let Ok(mut other) = Command::new("flock").arg("--no-fork").arg(&lock).args(["sleep", "60"]).spawn()
         else {
             return;
         };
@@ -405,11 +371,7 @@ mod tests {
         assert_eq!(whole.lines().next(), Some(r#"{"stage":0,"step":0,"loss":9.0}"#));
 
         let mut log = run.log(METRICS_FILE, at(0, 2)).unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap().lines().count(),
-            3,
-            "steps 0, 1 and 2"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3, "steps 0, 1 and 2");
         log.append(at(0, 3), &record(3.0)).unwrap();
         log.append(at(1, 1), &record(0.5)).unwrap();
         drop(log);
@@ -439,10 +401,8 @@ mod tests {
         if !path.exists() {
             return;
         }
-        let mut log = JsonLines {
-            path: path.to_owned(),
-            file: OpenOptions::new().write(true).open(path).unwrap(),
-        };
+        let mut log =
+            JsonLines { path: path.to_owned(), file: OpenOptions::new().write(true).open(path).unwrap() };
         let error = log.append(at(0, 1), &record(1.0)).unwrap_err();
         assert!(matches!(error, RunDirError::DiskFull(_)), "{error}");
         assert!(error.to_string().contains("the disk is full"), "{error}");

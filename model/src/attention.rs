@@ -78,14 +78,17 @@ impl<B: Backend> Mask<B> {
     pub fn causal(valid: &[Vec<bool>], device: &B::Device) -> Self {
         let len = valid.first().map_or(0, Vec::len);
         let row = |valid: &[bool], query: usize| -> Vec<f32> {
-            (0..len).map(|key| if key <= query && (valid[key] || key == query) { 0.0 } else { HIDDEN }).collect()
+            (0..len)
+                .map(|key| if key <= query && (valid[key] || key == query) { 0.0 } else { HIDDEN })
+                .collect()
         };
         if valid.iter().flatten().all(|valid| *valid) {
             let all = vec![true; len];
             let values: Vec<f32> = (0..len).flat_map(|query| row(&all, query)).collect();
             return Self::Shared(Tensor::from_data(TensorData::new(values, [len, len]), device));
         }
-        let values: Vec<f32> = valid.iter().flat_map(|valid| (0..len).flat_map(|query| row(valid, query))).collect();
+        let values: Vec<f32> =
+            valid.iter().flat_map(|valid| (0..len).flat_map(|query| row(valid, query))).collect();
         Self::PerSequence(Tensor::from_data(TensorData::new(values, [valid.len(), len, len]), device))
     }
 
@@ -95,7 +98,8 @@ impl<B: Backend> Mask<B> {
             return None;
         }
         let len = valid.first().map_or(0, Vec::len);
-        let values: Vec<f32> = valid.iter().flatten().map(|valid| if *valid { 0.0 } else { HIDDEN }).collect();
+        let values: Vec<f32> =
+            valid.iter().flatten().map(|valid| if *valid { 0.0 } else { HIDDEN }).collect();
         let mask = Tensor::<B, 3>::from_data(TensorData::new(values, [rows.prompts, 1, len]), device)
             .repeat_dim(1, rows.completions * rows.len)
             .reshape([rows.sequences(), rows.len, len]);
@@ -141,7 +145,12 @@ impl<B: Backend> ExpandedMask<B> {
 }
 
 /// Lays `[tokens, kv_heads * per_head * head_dim]` out as `[prompts * kv_heads * completions, per_head * len, head_dim]`.
-pub(crate) fn split_heads<B: Backend>(x: Tensor<B, 2>, rows: Rows, kv_heads: usize, head_dim: usize) -> Tensor<B, 3> {
+pub(crate) fn split_heads<B: Backend>(
+    x: Tensor<B, 2>,
+    rows: Rows,
+    kv_heads: usize,
+    head_dim: usize,
+) -> Tensor<B, 3> {
     let per_head = x.dims()[1] / (kv_heads * head_dim);
     x.reshape([rows.prompts, rows.completions, rows.len, kv_heads, per_head, head_dim])
         .permute([0, 3, 1, 4, 2, 5])
@@ -185,7 +194,8 @@ pub(crate) fn attend<B: Backend>(
     let prompt_len = prompt.len();
     // The completions of a prompt are neighbours: seen as one long row of queries they share its keys.
     let shared = [rows.prompts * heads.kv, rows.completions * queries, head_dim];
-    let prompt_scores = query.reshape(shared).matmul(prompt.key.clone().transpose()).reshape([batch, queries, prompt_len]);
+    let prompt_scores =
+        query.reshape(shared).matmul(prompt.key.clone().transpose()).reshape([batch, queries, prompt_len]);
     let prompt_scores = masked(prompt_scores, prompt_mask);
     let weights = softmax(Tensor::cat(vec![prompt_scores, scores], 2), 2);
     let from_prompt = weights

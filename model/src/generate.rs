@@ -75,7 +75,12 @@ pub fn generate<B: Backend, M: Vlm<B>>(
         .map(|index| {
             let (prompt, completion) = (index / rows.completions, index % rows.completions);
             Sequence {
-                sampler: Sampler::new(config.sampling, seeds[prompt], completion as u64, &prompts[prompt].input_ids),
+                sampler: Sampler::new(
+                    config.sampling,
+                    seeds[prompt],
+                    completion as u64,
+                    &prompts[prompt].input_ids,
+                ),
                 last_id: cached.last_ids[prompt],
                 token_ids: Vec::new(),
                 stopped: false,
@@ -101,7 +106,8 @@ pub fn generate<B: Backend, M: Vlm<B>>(
             own: Some(&mut own),
         };
         let logits = model.logits(model.decode(hidden, rows, &positions, context));
-        let mut logits: Vec<f32> = logits.into_data().convert::<f32>().into_vec().expect("converted to f32 just before");
+        let mut logits: Vec<f32> =
+            logits.into_data().convert::<f32>().into_vec().expect("converted to f32 just before");
         sequences
             .par_iter_mut()
             .zip(logits.par_chunks_mut(model.vocab_size()))

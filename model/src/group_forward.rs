@@ -59,8 +59,13 @@ pub fn completion_log_probs<B: Backend, M: Vlm<B>>(
     let features = model.encode_vision(&inputs, device);
     let prompts = Prompts::run(model, &inputs, features, device)?;
     let completions = groups.first().map_or(0, |group| group.completions.len());
-    if groups.iter().any(|group| group.completions.len() != completions || group.completions.iter().any(Vec::is_empty)) {
-        return Err(ModelError::Input("groups of one batch need equally many completions, none of them empty".to_owned()));
+    if groups
+        .iter()
+        .any(|group| group.completions.len() != completions || group.completions.iter().any(Vec::is_empty))
+    {
+        return Err(ModelError::Input(
+            "groups of one batch need equally many completions, none of them empty".to_owned(),
+        ));
     }
 
     let lens: Vec<usize> = groups.iter().flat_map(|group| group.completions.iter().map(Vec::len)).collect();
@@ -90,7 +95,9 @@ pub fn completion_log_probs<B: Backend, M: Vlm<B>>(
     };
     let hidden = model.decode(model.embed(&sequences, None, device), rows, &positions, context);
 
-    let real: Vec<i32> = (0..rows.tokens() as i32).filter(|place| (*place as usize % len) < lens[*place as usize / len]).collect();
+    let real: Vec<i32> = (0..rows.tokens() as i32)
+        .filter(|place| (*place as usize % len) < lens[*place as usize / len])
+        .collect();
     let num_real = real.len();
     let targets: Vec<i32> =
         groups.iter().flat_map(|group| group.completions.iter().flatten().map(|id| *id as i32)).collect();

@@ -39,7 +39,11 @@ impl Sampler {
     pub fn new(sampling: Sampling, seed: u64, index: u64, prompt: &[u32]) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index);
-        let seen = if sampling.repetition_penalty == 1.0 { BTreeSet::new() } else { prompt.iter().copied().collect() };
+        let seen = if sampling.repetition_penalty == 1.0 {
+            BTreeSet::new()
+        } else {
+            prompt.iter().copied().collect()
+        };
         Self { sampling, rng, seen }
     }
 

@@ -50,7 +50,11 @@ impl Positions {
 
     /// The tokens from `start` up to `end`.
     pub fn slice(&self, start: usize, end: usize) -> Self {
-        Self { t: self.t[start..end].to_vec(), h: self.h[start..end].to_vec(), w: self.w[start..end].to_vec() }
+        Self {
+            t: self.t[start..end].to_vec(),
+            h: self.h[start..end].to_vec(),
+            w: self.w[start..end].to_vec(),
+        }
     }
 
     /// Fills up to `len` tokens with position 1, the reference's choice for padding.
@@ -87,11 +91,21 @@ pub trait Vlm<B: Backend>: Send + Sync {
 
     /// Embeds the ids of `sequences` (padded to one length) and puts `features`, as [`encode_vision`](Self::encode_vision)
     /// gave them for the same inputs, in place of the placeholders: `[tokens, hidden]`.
-    fn embed(&self, sequences: &[Vec<u32>], features: Option<Tensor<B, 2>>, device: &B::Device) -> Tensor<B, 2>;
+    fn embed(
+        &self,
+        sequences: &[Vec<u32>],
+        features: Option<Tensor<B, 2>>,
+        device: &B::Device,
+    ) -> Tensor<B, 2>;
 
     /// Runs the decoder over `hidden`, `[tokens, hidden]`; the result is normed and ready for [`logits`](Self::logits).
-    fn decode(&self, hidden: Tensor<B, 2>, rows: Rows, positions: &Positions, context: DecoderContext<'_, B>)
-    -> Tensor<B, 2>;
+    fn decode(
+        &self,
+        hidden: Tensor<B, 2>,
+        rows: Rows,
+        positions: &Positions,
+        context: DecoderContext<'_, B>,
+    ) -> Tensor<B, 2>;
 
     /// Scores over the vocabulary: `[rows, hidden]` to `[rows, vocab_size]`.
     fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2>;

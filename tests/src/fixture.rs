@@ -148,7 +148,9 @@ impl Fixture {
         let record_names = figures["records"].as_array().unwrap();
         let records: Vec<Record> = conversations
             .zip(record_names)
-            .map(|(record, record_name)| prepare(&preparer, record_name.as_str().unwrap(), &record.unwrap().messages))
+            .map(|(record, record_name)| {
+                prepare(&preparer, record_name.as_str().unwrap(), &record.unwrap().messages)
+            })
             .collect();
         assert_eq!(records.len(), record_names.len(), "{name}");
         let reference = Tensors::read(&root.join(format!("{name}.safetensors")));
@@ -158,7 +160,10 @@ impl Fixture {
     /// Indices of the records whose gradient is stored.
     pub(crate) fn gradient_records(&self) -> Vec<usize> {
         let names = self.figures["gradient_records"].as_array().unwrap();
-        names.iter().map(|name| self.records.iter().position(|record| record.name == *name).unwrap()).collect()
+        names
+            .iter()
+            .map(|name| self.records.iter().position(|record| record.name == *name).unwrap())
+            .collect()
     }
 }
 

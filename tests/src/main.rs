@@ -8,6 +8,9 @@ mod cli;
 /// Where device tests run: `MEDGRPO_TEST_DEVICE`.
 #[cfg(test)]
 mod device;
+/// Links, files, experiments and commands in the pages.
+#[cfg(test)]
+mod docs;
 /// Reference tensors and the conversations they belong to.
 #[cfg(test)]
 mod fixture;

@@ -12,6 +12,7 @@ struct Source {
     /// From the repository's root, with `/`.
     path: String,
     text: String,
+    is_test: bool,
 }
 
 impl Source {
@@ -19,18 +20,30 @@ impl Source {
         self.path.split('/').next().unwrap()
     }
 
-    /// Whether the whole file is tests.
-    fn is_test(&self) -> bool {
-        self.member() == "tests" || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    /// The lines before the file's own tests; none where the whole file is tests.
+    fn code(&self) -> &str {
+        if self.is_test || self.member() == "tests" {
+            return "";
+        }
+        let starts = self.text.match_indices("\n#[cfg(test)]\n").map(|(start, _)| start);
+        let opens_module = |start: &usize| {
+            let item = self.text[*start..].lines().find(|line| !line.is_empty() && !line.starts_with("#["));
+            item.is_some_and(|item| item.contains("mod ") && item.ends_with('{'))
+        };
+        starts.into_iter().find(opens_module).map_or(&self.text, |start| &self.text[..start])
     }
 
-    /// The lines before the file's own tests.
-    fn code(&self) -> &str {
-        match self.text.find("\n#[cfg(test)]\nmod ") {
-            _ if self.is_test() => "",
-            Some(tests) => &self.text[..tests],
-            None => &self.text,
-        }
+    /// Files of this module's child modules that are compiled for tests alone.
+    fn test_modules(&self) -> impl Iterator<Item = String> {
+        let folder = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
+            _ => self.path.strip_suffix(".rs").unwrap_or(&self.path),
+        };
+        let lines = self.text.lines().zip(self.text.lines().skip(1));
+        lines
+            .filter(|(attribute, _)| attribute.trim() == "#[cfg(test)]")
+            .filter_map(|(_, module)| module.strip_suffix(';')?.rsplit_once("mod ").map(|(_, name)| name))
+            .flat_map(move |name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")])
     }
 
     /// Code lines without comments, with their numbers from 1.
@@ -54,6 +67,10 @@ fn sources() -> Vec<Source> {
         }
     }
     assert!(found.len() > 100, "only {} sources were found", found.len());
+    let tests: BTreeSet<String> = found.iter().flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        source.is_test = tests.contains(&source.path);
+    }
     found
 }
 
@@ -65,7 +82,7 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let path = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
-            found.push(Source { path, text });
+            found.push(Source { path, text, is_test: false });
         }
     }
 }
@@ -87,7 +104,8 @@ fn dependencies(member: &str, dev: bool) -> BTreeSet<String> {
     }
     let kinds = ["dependencies", "build-dependencies", "dev-dependencies"];
     let kinds = if dev { &kinds[..] } else { &kinds[..2] };
-    let named = tables.into_iter().flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()));
+    let named =
+        tables.into_iter().flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()));
     named.flat_map(|table| table.keys().cloned()).collect()
 }
 
@@ -108,10 +126,17 @@ fn crates_depend_in_one_direction() {
             }
         }
     }
-    report(&breaches, "Move what is needed to the crate that both may import (docs/architecture.md shows the direction).");
+    report(
+        &breaches,
+        "Move what is needed to the crate that both may import (docs/architecture.md shows the direction).",
+    );
     let workspace: Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
-    let members: BTreeSet<&str> =
-        workspace["workspace"]["members"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let members: BTreeSet<&str> = workspace["workspace"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
     assert_eq!(members, MEMBERS.into(), "a new member needs its place in this test");
 }
 
@@ -119,7 +144,9 @@ fn crates_depend_in_one_direction() {
 fn burn_stays_where_the_arithmetic_is() {
     let mut breaches = Vec::new();
     for member in ["rewards", "datasets"] {
-        let burn = dependencies(member, true).into_iter().filter(|name| name.starts_with("burn") || name.starts_with("cubecl"));
+        let burn = dependencies(member, true)
+            .into_iter()
+            .filter(|name| name.starts_with("burn") || name.starts_with("cubecl"));
         breaches.extend(burn.map(|name| format!("{member}/Cargo.toml depends on {name}")));
     }
     report(&breaches, "Tensors belong in model and trainers; rewards and datasets work on plain numbers.");
@@ -134,7 +161,10 @@ fn backends_are_named_in_one_file() {
     let mut breaches = Vec::new();
     for source in sources() {
         let exempt = speaks_of_devices.contains(&source.path.as_str());
-        if exempt || !matches!(source.member(), "model" | "trainers" | "experiments") || source.path.contains("/benches/") {
+        if exempt
+            || !matches!(source.member(), "model" | "trainers" | "experiments")
+            || source.path.contains("/benches/")
+        {
             continue;
         }
         for (number, line) in source.statements() {
@@ -147,7 +177,8 @@ fn backends_are_named_in_one_file() {
     }
     for member in ["model", "trainers"] {
         let backends = dependencies(member, false).into_iter().filter(|name| name.starts_with("burn-"));
-        breaches.extend(backends.map(|name| format!("{member}/Cargo.toml depends on {name} outside of tests")));
+        breaches
+            .extend(backends.map(|name| format!("{member}/Cargo.toml depends on {name} outside of tests")));
     }
     report(&breaches, "Be generic over `B: Backend`; only experiments/src/device.rs chooses one. Tests may.");
 }
@@ -155,7 +186,9 @@ fn backends_are_named_in_one_file() {
 #[test]
 fn one_file_holds_the_training_loop() {
     // A training loop is code that asks a learner for optimizer steps again and again.
-    let steps = |source: &&Source| source.member() != "tests" && source.statements().any(|(_, line)| line.contains("learner.step("));
+    let steps = |source: &&Source| {
+        source.member() != "tests" && source.statements().any(|(_, line)| line.contains("learner.step("))
+    };
     let sources = sources();
     let mut with_steps: Vec<&str> = sources.iter().filter(steps).map(|source| source.path.as_str()).collect();
     with_steps.sort_unstable();
@@ -166,15 +199,21 @@ fn one_file_holds_the_training_loop() {
         "the only training loop is trainers/src/trainer.rs: describe a new algorithm as a Recipe"
     );
     let optimizer = |source: &&Source| source.member() != "tests" && source.code().contains("burn::optim");
-    let with_optimizer: Vec<&str> = sources.iter().filter(optimizer).map(|source| source.path.as_str()).collect();
+    let with_optimizer: Vec<&str> =
+        sources.iter().filter(optimizer).map(|source| source.path.as_str()).collect();
     assert!(
-        with_optimizer.iter().all(|path| matches!(*path, "trainers/src/learner.rs" | "trainers/src/checkpoint.rs")),
+        with_optimizer
+            .iter()
+            .all(|path| matches!(*path, "trainers/src/learner.rs" | "trainers/src/checkpoint.rs")),
         "optimizers belong to trainers/src/learner.rs: {with_optimizer:?}"
     );
-    let recipes: Vec<&Source> = sources.iter().filter(|source| source.path.starts_with("trainers/src/recipes/")).collect();
+    let recipes: Vec<&Source> =
+        sources.iter().filter(|source| source.path.starts_with("trainers/src/recipes/")).collect();
     assert!(!recipes.is_empty());
     for recipe in recipes {
-        let loops = recipe.statements().any(|(_, line)| ["for ", "while ", "loop {"].iter().any(|word| line.trim_start().starts_with(word)));
+        let loops = recipe.statements().any(|(_, line)| {
+            ["for ", "while ", "loop {"].iter().any(|word| line.trim_start().starts_with(word))
+        });
         assert!(!loops, "{} holds a loop: a recipe only chooses parts", recipe.path);
     }
 }
@@ -188,7 +227,9 @@ fn only_experiments_prints() {
         }
         for (number, line) in source.statements() {
             let line = without_text(line);
-            let word = ["println!", "print!", "eprint!", "dbg!", "stdout()", "stderr()"].iter().find(|word| line.contains(*word));
+            let word = ["println!", "print!", "eprint!", "dbg!", "io::stdout()", "io::stderr()"]
+                .iter()
+                .find(|word| line.contains(*word));
             breaches.extend(word.map(|word| format!("{}:{number} uses {word}", source.path)));
         }
     }
@@ -201,7 +242,10 @@ fn files_are_short_and_say_what_they_are() {
     for source in sources() {
         let (code, all) = (source.code().lines().count(), source.text.lines().count());
         if code > 400 || all > 600 {
-            breaches.push(format!("{}: {code} lines of code, {all} with tests (400 and 600 allowed)", source.path));
+            breaches.push(format!(
+                "{}: {code} lines of code, {all} with tests (400 and 600 allowed)",
+                source.path
+            ));
         }
         let doc = source.text.lines().take_while(|line| line.starts_with("//!")).count();
         if doc == 0 {
@@ -211,7 +255,10 @@ fn files_are_short_and_say_what_they_are() {
             breaches.push(format!("{}: its `//!` documentation has {doc} lines (8 allowed)", source.path));
         }
     }
-    report(&breaches, "One concept a file: split it by concept; say at its top what it is, why, and where it stops.");
+    report(
+        &breaches,
+        "One concept a file: split it by concept; say at its top what it is, why, and where it stops.",
+    );
 }
 
 #[test]
@@ -224,11 +271,16 @@ fn nothing_unwraps_or_is_left_undone_outside_tests() {
             breaches.extend(word.map(|word| format!("{}:{number} uses {word}", source.path)));
         }
         for (number, line) in source.code().lines().enumerate() {
-            let word = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")].into_iter().find(|word| line.contains(word));
+            let word = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")]
+                .into_iter()
+                .find(|word| line.contains(word));
             breaches.extend(word.map(|word| format!("{}:{} says {word}", source.path, number + 1)));
         }
     }
-    report(&breaches, "Return an error, or state the invariant in `expect(\"...\")`. Finish it or leave it out.");
+    report(
+        &breaches,
+        "Return an error, or state the invariant in `expect(\"...\")`. Finish it or leave it out.",
+    );
 }
 
 #[test]
@@ -256,14 +308,19 @@ fn big_crates_come_in_one_version() {
     }
     let big = |name: &str| {
         let families = ["burn", "cubecl", "cubek", "wgpu", "naga"];
-        let single = ["image", "tokenizers", "serde", "serde_json", "safetensors", "clap", "rayon", "minijinja", "tracing"];
-        families.iter().any(|family| name == *family || name.starts_with(&format!("{family}-"))) || single.contains(&name)
+        let single = ["image", "tokenizers", "serde", "serde_json", "clap", "rayon", "minijinja", "tracing"];
+        families.iter().any(|family| name == *family || name.starts_with(&format!("{family}-")))
+            || single.contains(&name)
     };
     assert!(versions.contains_key("burn") && versions.contains_key("image"));
     let twice = versions.iter().filter(|(name, versions)| big(name) && versions.len() > 1);
     let breaches: Vec<String> = twice.map(|(name, versions)| format!("{name}: {versions:?}")).collect();
     report(&breaches, "`cargo tree --duplicates` shows who asks for which; choose versions that agree.");
-    assert_eq!(versions["burn"], ["0.21.0"].into(), "docs/decisions/001-burn-0.21.md says why burn is pinned");
+    assert_eq!(
+        versions["burn"],
+        ["0.21.0"].into(),
+        "docs/decisions/001-burn-0.21.md says why burn is pinned"
+    );
 }
 
 #[test]
@@ -282,7 +339,10 @@ fn members_share_their_dependencies_versions_and_lints() {
             }
         }
     }
-    report(&breaches, "Versions stand in the root Cargo.toml under [workspace.dependencies]; take them with `workspace = true`.");
+    report(
+        &breaches,
+        "Versions stand in the root Cargo.toml under [workspace.dependencies]; take them with `workspace = true`.",
+    );
 }
 
 /// A line with what stands in quotes and after `//` cut out, roughly: enough to find words of code.

@@ -38,11 +38,15 @@ impl Aggregate {
         let weight = |len: usize| match self {
             Self::SequenceMean => 1.0 / (len * totals.num_sequences) as f64,
             Self::MicroBatchTokenMean => 1.0 / (own_tokens * totals.num_micro_batches) as f64,
-            Self::ConstantLength { max_completion_length } => 1.0 / (max_completion_length * totals.num_sequences) as f64,
+            Self::ConstantLength { max_completion_length } => {
+                1.0 / (max_completion_length * totals.num_sequences) as f64
+            }
             Self::TokenMean => 1.0 / totals.num_tokens as f64,
         };
         lens.iter()
-            .flat_map(|&len| (0..max_len).map(move |place| if place < len { weight(len) as f32 } else { 0.0 }))
+            .flat_map(|&len| {
+                (0..max_len).map(move |place| if place < len { weight(len) as f32 } else { 0.0 })
+            })
             .collect()
     }
 }
@@ -66,7 +70,11 @@ mod tests {
     #[test]
     fn cutting_a_step_changes_nothing() {
         let lens = [3, 1, 4, 2];
-        for aggregate in [Aggregate::SequenceMean, Aggregate::TokenMean, Aggregate::ConstantLength { max_completion_length: 8 }] {
+        for aggregate in [
+            Aggregate::SequenceMean,
+            Aggregate::TokenMean,
+            Aggregate::ConstantLength { max_completion_length: 8 },
+        ] {
             let whole: f32 = aggregate.token_weights(&lens, TOTALS).iter().sum();
             let cut: f32 = lens.chunks(2).flat_map(|part| aggregate.token_weights(part, TOTALS)).sum();
             assert!((whole - cut).abs() < 1e-6, "{aggregate:?}");

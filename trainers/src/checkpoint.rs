@@ -59,7 +59,10 @@ pub fn load_state(dir: &Path) -> Result<TrainState, TrainError> {
     let stored: BTreeMap<String, String> = read_json(&dir.join(CHECKSUMS))?;
     let found = checksums(dir)?;
     if let Some((file, _)) = stored.iter().find(|(file, sum)| found.get(*file) != Some(*sum)) {
-        return Err(error_at(&dir.join(file), "is damaged: its checksum is not the one stored with the checkpoint"));
+        return Err(error_at(
+            &dir.join(file),
+            "is damaged: its checksum is not the one stored with the checkpoint",
+        ));
     }
     read_json(&dir.join(STATE))
 }

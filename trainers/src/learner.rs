@@ -7,7 +7,9 @@ use std::{
 
 use burn::{
     module::{ModuleVisitor, Param},
-    optim::{AdamW, AdamWConfig, GradientsAccumulator, GradientsParams, Optimizer, adaptor::OptimizerAdaptor},
+    optim::{
+        AdamW, AdamWConfig, GradientsAccumulator, GradientsParams, Optimizer, adaptor::OptimizerAdaptor,
+    },
     record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder},
     tensor::{
         Tensor,
@@ -62,7 +64,12 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
                 .with_weight_decay(weight_decay as f32)
                 .init()
         };
-        Self { config, matrices: adamw(config.weight_decay), vectors: adamw(0.0), gathered: GradientsAccumulator::new() }
+        Self {
+            config,
+            matrices: adamw(config.weight_decay),
+            vectors: adamw(0.0),
+            gathered: GradientsAccumulator::new(),
+        }
     }
 
     /// Adds the gradients of `loss`.
@@ -81,13 +88,20 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
         model.visit(&mut squares);
         let grad_norm = squares.norm();
         if !grad_norm.is_finite() {
-            return (model, Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm }));
+            return (
+                model,
+                Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm }),
+            );
         }
         let clip = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
         let factor = (clip > 0.0 && grad_norm > clip).then(|| clip / (grad_norm + 1e-6));
-        let mut split =
-            Split { gradients: &mut gradients, factor, matrices: GradientsParams::new(), vectors: GradientsParams::new() };
+        let mut split = Split {
+            gradients: &mut gradients,
+            factor,
+            matrices: GradientsParams::new(),
+            vectors: GradientsParams::new(),
+        };
         model.visit(&mut split);
         let Split { matrices, vectors, .. } = split;
 

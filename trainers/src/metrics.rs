@@ -35,7 +35,8 @@ pub(crate) fn rollout_metrics(groups: &[RolloutGroup]) -> Metrics {
     let mut by_task: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for group in groups {
-        let rewards: Vec<f64> = group.completions.iter().filter_map(|it| it.reward()).map(f64::from).collect();
+        let rewards: Vec<f64> =
+            group.completions.iter().filter_map(|it| it.reward()).map(f64::from).collect();
         let deviation = deviation(&rewards);
         deviations.push(deviation);
         flat += usize::from(deviation < 1e-6);
@@ -43,7 +44,10 @@ pub(crate) fn rollout_metrics(groups: &[RolloutGroup]) -> Metrics {
         let key = format!("rewards/{}/{}", sample.task, sample.source);
         for completion in &group.completions {
             if let Some(Score::Scored { raw, parts: own, .. }) = &completion.score {
-                by_task.entry(format!("raw/{}/{}", sample.task, sample.source)).or_default().push(f64::from(*raw));
+                by_task
+                    .entry(format!("raw/{}/{}", sample.task, sample.source))
+                    .or_default()
+                    .push(f64::from(*raw));
                 for (name, value) in own {
                     parts.entry(format!("parts/{}/{name}", sample.task)).or_default().push(f64::from(*value));
                 }

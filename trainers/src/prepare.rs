@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use medgrpo_datasets::{
-    Content, Frames, Message, TaskSample, VideoRef,
+    Content, DatasetError, Frames, Message, TaskSample, VideoRef,
     video::{ClipInfo, clip_info, image_size, load_frames, load_image},
 };
 use medgrpo_model::processor::{
-    AnswerIds, ChatMessage, ChatPart, DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MIN_FRAMES, Encoded, FramePlan, FrameWish,
-    Processor, ProcessorError, SamplingRule, Visual, VisualSize, frame_range, plan_frames,
+    AnswerIds, ChatMessage, ChatPart, DEFAULT_FPS, DEFAULT_MAX_FRAMES, DEFAULT_MIN_FRAMES, Encoded,
+    FramePlan, FrameWish, Processor, ProcessorError, SamplingRule, Visual, VisualSize, frame_range,
+    plan_frames,
 };
 
 use crate::{TrainError, rollout::PreparedSample};
@@ -69,11 +70,11 @@ impl SamplePreparer {
             match content {
                 Content::Text(_) => {}
                 Content::Image(image) => {
-                    let (width, height) = image_size(&image.path)?;
+                    let (width, height) = image_size(&image.path).map_err(unreadable(origin))?;
                     sizes.push(VisualSize::Image { width: width as usize, height: height as usize });
                 }
                 Content::Video(clip) => {
-                    let info = clip_info(clip)?;
+                    let info = clip_info(clip).map_err(unreadable(origin))?;
                     let plan = self.plan(clip, &info).map_err(refused(origin))?;
                     let (width, height) = (info.width as usize, info.height as usize);
                     sizes.push(VisualSize::Video { num_frames: plan.indices.len(), width, height });
@@ -99,7 +100,8 @@ impl SamplePreparer {
         };
         chat.push(ChatMessage::text("assistant", answer));
         let sizes: Vec<VisualSize> = visuals.iter().map(Visual::size).collect();
-        let AnswerIds { input_ids, answer } = self.processor.answer_ids(&chat, &sizes).map_err(refused(origin))?;
+        let AnswerIds { input_ids, answer } =
+            self.processor.answer_ids(&chat, &sizes).map_err(refused(origin))?;
         if input_ids[..answer.start] != prompt.input_ids {
             return Err(TrainError::Sample {
                 origin: origin.to_owned(),
@@ -118,7 +120,9 @@ impl SamplePreparer {
         add_generation_prompt: bool,
     ) -> Result<Encoded, TrainError> {
         let visuals = self.load_visuals(origin, messages)?;
-        self.processor.encode(&chat_messages(messages), &visuals, add_generation_prompt).map_err(refused(origin))
+        self.processor
+            .encode(&chat_messages(messages), &visuals, add_generation_prompt)
+            .map_err(refused(origin))
     }
 
     fn load_visuals(&self, origin: &str, messages: &[Message]) -> Result<Vec<Visual>, TrainError> {
@@ -126,10 +130,13 @@ impl SamplePreparer {
         for content in messages.iter().flat_map(|message| &message.content) {
             match content {
                 Content::Text(_) => {}
-                Content::Image(image) => visuals.push(Visual::Image(load_image(&image.path)?)),
+                Content::Image(image) => {
+                    visuals.push(Visual::Image(load_image(&image.path).map_err(unreadable(origin))?));
+                }
                 Content::Video(clip) => {
-                    let plan = self.plan(clip, &clip_info(clip)?).map_err(refused(origin))?;
-                    let frames = load_frames(clip, &plan.indices)?;
+                    let info = clip_info(clip).map_err(unreadable(origin))?;
+                    let plan = self.plan(clip, &info).map_err(refused(origin))?;
+                    let frames = load_frames(clip, &plan.indices).map_err(unreadable(origin))?;
                     visuals.push(Visual::Video { frames, sample_fps: plan.sample_fps });
                 }
             }
@@ -172,6 +179,12 @@ fn chat_messages(messages: &[Message]) -> Vec<ChatMessage> {
 fn refused(origin: &str) -> impl FnOnce(ProcessorError) -> TrainError {
     let origin = origin.to_owned();
     move |source| TrainError::Processor { origin, source }
+}
+
+/// Media errors name the media file; which record asks for it is known here alone.
+fn unreadable(origin: &str) -> impl FnOnce(DatasetError) -> TrainError {
+    let origin = origin.to_owned();
+    move |error| TrainError::Sample { origin, message: error.to_string() }
 }
 
 fn too_long(origin: String, count: usize, max: usize) -> TrainError {

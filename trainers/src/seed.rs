@@ -16,7 +16,8 @@ mod tests {
 
     #[test]
     fn purpose_and_index_matter() {
-        let seeds = [derive_seed(1, "a", 0), derive_seed(1, "a", 1), derive_seed(1, "b", 0), derive_seed(2, "a", 0)];
+        let seeds =
+            [derive_seed(1, "a", 0), derive_seed(1, "a", 1), derive_seed(1, "b", 0), derive_seed(2, "a", 0)];
         for (place, seed) in seeds.iter().enumerate() {
             assert!(!seeds[..place].contains(seed));
         }

@@ -59,7 +59,12 @@ pub enum Flow {
 /// Watches a training stage: logs, saves, evaluates.
 pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
     /// Called after every step with the model and optimizer as they are then.
-    fn on_step(&mut self, report: &StepReport<'_>, model: &M, learner: &Learner<B, M>) -> Result<Flow, TrainError>;
+    fn on_step(
+        &mut self,
+        report: &StepReport<'_>,
+        model: &M,
+        learner: &Learner<B, M>,
+    ) -> Result<Flow, TrainError>;
 
     /// Called when a step could not be finished because a number was not finite, with the state after the `done` steps
     /// before it.
@@ -90,7 +95,12 @@ pub struct Stage<'a, B: AutodiffBackend, M: Policy<B>> {
 
 impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
     /// Trains `model` from step `done` to the end of the stage, or until the observer stops it.
-    pub fn run(&mut self, mut model: M, done: usize, observer: &mut dyn Observer<B, M>) -> Result<M, TrainError> {
+    pub fn run(
+        &mut self,
+        mut model: M,
+        done: usize,
+        observer: &mut dyn Observer<B, M>,
+    ) -> Result<M, TrainError> {
         for done in done..self.config.max_steps {
             let started = Instant::now();
             let batch = self.feeder.next_batch(done + 1 < self.config.max_steps)?;
@@ -153,9 +163,14 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         if pieces.is_empty() {
             return (model, Ok(()));
         }
-        let lens = || groups.iter().flat_map(|group| &group.completions).map(|completion| completion.token_ids.len());
-        let totals =
-            StepTotals { num_sequences: lens().count(), num_tokens: lens().sum(), num_micro_batches: pieces.len() };
+        let lens = || {
+            groups.iter().flat_map(|group| &group.completions).map(|completion| completion.token_ids.len())
+        };
+        let totals = StepTotals {
+            num_sequences: lens().count(),
+            num_tokens: lens().sum(),
+            num_micro_batches: pieces.len(),
+        };
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
@@ -222,7 +237,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             .map(|(slice, completions)| Group { prompt: &groups[slice.group].prepared.prompt, completions })
             .collect();
         let options = LogProbOptions { temperature: self.recipe.temperature, entropy: true };
-        let CompletionLogProbs { log_probs, entropy, lens } = completion_log_probs(model, &inputs, options, self.device)?;
+        let CompletionLogProbs { log_probs, entropy, lens } =
+            completion_log_probs(model, &inputs, options, self.device)?;
         let [sequences, max_len] = log_probs.dims();
 
         let old_log_probs = match old {
@@ -243,9 +259,16 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             }
             _ => None,
         };
-        let per_sequence: Vec<f32> = piece.iter().flat_map(|slice| slice.of(&advantages[slice.group]).to_vec()).collect();
-        let advantages = Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
-        let batch = TokenBatch { log_probs, old_log_probs, ref_log_probs, advantages: advantages.repeat_dim(1, max_len) };
+        let per_sequence: Vec<f32> =
+            piece.iter().flat_map(|slice| slice.of(&advantages[slice.group]).to_vec()).collect();
+        let advantages =
+            Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
+        let batch = TokenBatch {
+            log_probs,
+            old_log_probs,
+            ref_log_probs,
+            advantages: advantages.repeat_dim(1, max_len),
+        };
 
         let weights = self.recipe.aggregate.token_weights(&lens, totals);
         let weights = Tensor::<B, 2>::from_data(TensorData::new(weights, [sequences, max_len]), self.device);
@@ -261,7 +284,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         for term in &self.recipe.terms {
             let out = term.objective.losses(&batch);
             loss = loss + (out.losses * weights.clone()).sum().mul_scalar(term.weight);
-            reported.extend(out.metrics.into_iter().map(|(name, values)| (name, (values * share.clone()).sum())));
+            reported
+                .extend(out.metrics.into_iter().map(|(name, values)| (name, (values * share.clone()).sum())));
         }
         if let Some(entropy) = entropy {
             reported.push(("entropy", (entropy * share).sum()));
@@ -291,7 +315,10 @@ impl Slice {
     }
 
     fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
-        self.of(&groups[self.group].completions).iter().map(|completion| completion.token_ids.clone()).collect()
+        self.of(&groups[self.group].completions)
+            .iter()
+            .map(|completion| completion.token_ids.clone())
+            .collect()
     }
 }
 
@@ -309,12 +336,16 @@ fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
         }));
     }
     slices.retain(|slice| slice.count > 0);
-    slices.sort_by_key(|slice| (slice.count, groups[slice.group].prepared.prompt.input_ids.len(), slice.group, slice.first));
+    slices.sort_by_key(|slice| {
+        (slice.count, groups[slice.group].prepared.prompt.input_ids.len(), slice.group, slice.first)
+    });
     let mut pieces: Vec<Vec<Slice>> = Vec::new();
     for slice in slices {
         match pieces.last_mut() {
             // The completions of one piece form a rectangle: equally many of each group.
-            Some(piece) if piece[0].count == slice.count && (piece.len() + 1) * slice.count <= size => piece.push(slice),
+            Some(piece) if piece[0].count == slice.count && (piece.len() + 1) * slice.count <= size => {
+                piece.push(slice)
+            }
             _ => pieces.push(vec![slice]),
         }
     }

@@ -21,7 +21,13 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    fn open(path: &PathBuf, root: &PathBuf, weight: f64, tasks: &[TaskKind], on_bad_row: OnBadRow) -> Result<Self> {
+    fn open(
+        path: &PathBuf,
+        root: &PathBuf,
+        weight: f64,
+        tasks: &[TaskKind],
+        on_bad_row: OnBadRow,
+    ) -> Result<Self> {
         let policy = match on_bad_row {
             OnBadRow::Error => medgrpo_datasets::OnBadRow::Error,
             OnBadRow::Skip => medgrpo_datasets::OnBadRow::Skip,
@@ -48,7 +54,9 @@ impl DataFile {
 
 /// Opens the files to train on.
 pub(crate) fn open_train(experiment: &Experiment) -> Result<Arc<Vec<DataFile>>> {
-    let open = |file: &TrainFile| DataFile::open(&file.file, &file.root, file.weight, &file.tasks, experiment.data.on_bad_row);
+    let open = |file: &TrainFile| {
+        DataFile::open(&file.file, &file.root, file.weight, &file.tasks, experiment.data.on_bad_row)
+    };
     Ok(Arc::new(experiment.data.train.iter().map(open).collect::<Result<_>>()?))
 }
 
@@ -95,7 +103,12 @@ pub(crate) struct MixtureStream {
 
 impl MixtureStream {
     /// The rows of `tasks`, from the start or from a saved place.
-    pub(crate) fn new(files: &Arc<Vec<DataFile>>, tasks: &[TaskKind], seed: u64, state: Option<&Value>) -> Result<Self> {
+    pub(crate) fn new(
+        files: &Arc<Vec<DataFile>>,
+        tasks: &[TaskKind],
+        seed: u64,
+        state: Option<&Value>,
+    ) -> Result<Self> {
         let mut rows = Vec::new();
         let mut groups = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -109,7 +122,8 @@ impl MixtureStream {
         }
         let mut cursor = Cursor::weighted(groups, seed)?;
         if let Some(state) = state {
-            let state: CursorState = serde_json::from_value(state.clone()).context("the checkpoint's place in the data")?;
+            let state: CursorState =
+                serde_json::from_value(state.clone()).context("the checkpoint's place in the data")?;
             cursor = cursor.resume(state)?;
         }
         Ok(Self { files: Arc::clone(files), rows, cursor })

@@ -29,10 +29,17 @@ pub(crate) fn init_model<B: Backend>(
     device: &B::Device,
 ) -> Result<()> {
     let parent = dir.parent().unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".tmp-init-").tempdir_in(parent).with_context(|| dir.display().to_string())?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".tmp-init-")
+        .tempdir_in(parent)
+        .with_context(|| dir.display().to_string())?;
     let folder = temporary.path();
     let vocab_size = train_bpe(training_texts(train)?, init.vocab_size, folder)?;
-    write_processor_files(folder, &ImageProcessorConfig::image_default(), &ImageProcessorConfig::video_default())?;
+    write_processor_files(
+        folder,
+        &ImageProcessorConfig::image_default(),
+        &ImageProcessorConfig::video_default(),
+    )?;
 
     let special = Tokenizer::from_dir(folder)?.special();
     let special = SpecialTokenIds {
@@ -44,10 +51,12 @@ pub(crate) fn init_model<B: Backend>(
         vision_end: special.vision_end,
     };
     let (text, vision) = sizes(init, vocab_size);
-    let Value::Object(raw) = Qwen25VlConfig::to_json(&text, &vision, init.tie_word_embeddings, special) else {
+    let Value::Object(raw) = Qwen25VlConfig::to_json(&text, &vision, init.tie_word_embeddings, special)
+    else {
         unreachable!("to_json gives an object");
     };
-    let generation = serde_json::json!({"eos_token_id": [special.eos, special.pad], "pad_token_id": special.pad});
+    let generation =
+        serde_json::json!({"eos_token_id": [special.eos, special.pad], "pad_token_id": special.pad});
     let path = folder.join("generation_config.json");
     fs::write(&path, format!("{generation:#}\n")).with_context(|| path.display().to_string())?;
 

@@ -67,7 +67,9 @@ fn grpo_config(config: &Grpo) -> GrpoConfig {
         loss_type: match config.loss_type {
             LossType::Grpo => Aggregate::SequenceMean,
             LossType::Bnpo => Aggregate::MicroBatchTokenMean,
-            LossType::DrGrpo => Aggregate::ConstantLength { max_completion_length: config.max_completion_length },
+            LossType::DrGrpo => {
+                Aggregate::ConstantLength { max_completion_length: config.max_completion_length }
+            }
             LossType::Dapo => Aggregate::TokenMean,
         },
         num_iterations: config.num_iterations,

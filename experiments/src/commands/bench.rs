@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
-use burn::{
-    module::AutodiffModule,
-    tensor::backend::AutodiffBackend,
-};
+use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
 use medgrpo_datasets::{Content, Message, Role, read_messages};
 use medgrpo_model::{
     checkpoint::Pretrained,
@@ -83,7 +80,8 @@ fn conversations(args: &BenchArgs, preparer: &SamplePreparer) -> Result<Vec<(Str
         let tokenizer = preparer.processor.tokenizer();
         let ids = tokenizer.encode(&filler)?;
         let half = args.seq_len / 2;
-        let text = |from: usize, to: usize| tokenizer.decode(&ids[from.min(ids.len())..to.min(ids.len())], true);
+        let text =
+            |from: usize, to: usize| tokenizer.decode(&ids[from.min(ids.len())..to.min(ids.len())], true);
         let message = Message { role: Role::User, content: vec![Content::Text(text(0, half)?)] };
         let conversation = ("bench".to_owned(), vec![message], text(half, args.seq_len)?);
         return Ok(vec![conversation; args.batch_size]);
@@ -118,7 +116,8 @@ impl Job for Bench<'_> {
             .zip(&answers)
             .map(|((prompt, _), completions)| Group { prompt, completions })
             .collect();
-        let tokens: usize = self.batch.iter().map(|(prompt, answer)| prompt.input_ids.len() + answer.len()).sum();
+        let tokens: usize =
+            self.batch.iter().map(|(prompt, answer)| prompt.input_ids.len() + answer.len()).sum();
         let repetitions = self.args.repetitions;
         match self.args.what {
             BenchWhat::Train => {
@@ -147,7 +146,9 @@ impl Job for Bench<'_> {
                     stop_ids: Vec::new(),
                 };
                 let seeds = vec![0; prompts.len()];
-                let seconds = time(repetitions, || Ok(generate(&model, &prompts, &seeds, &config, device).map(|_| ())?))?;
+                let seconds = time(repetitions, || {
+                    Ok(generate(&model, &prompts, &seeds, &config, device).map(|_| ())?)
+                })?;
                 Ok((seconds, prompts.len() * self.args.max_new_tokens))
             }
             BenchWhat::Forward | BenchWhat::Process => {
@@ -164,7 +165,12 @@ impl Job for Bench<'_> {
 
 fn learner_config() -> LearnerConfig {
     LearnerConfig {
-        schedule: Schedule { learning_rate: 1e-6, warmup_steps: 0, max_steps: usize::MAX, decay: Decay::Constant },
+        schedule: Schedule {
+            learning_rate: 1e-6,
+            warmup_steps: 0,
+            max_steps: usize::MAX,
+            decay: Decay::Constant,
+        },
         max_grad_norm: 1.0,
         weight_decay: 0.01,
         adam_beta1: 0.9,
@@ -203,10 +209,17 @@ fn report(args: &BenchArgs, mut seconds: Vec<f64>, tokens: usize) -> Result<()> 
         crate::print(&serde_json::to_string(&result)?);
         return Ok(());
     }
-    let memory = result.peak_memory_bytes.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let memory =
+        result.peak_memory_bytes.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     crate::print(&format!(
         "{} on {}, batch {}: median {:.4} s (min {:.4}, max {:.4}), {:.0} tokens/s, peak memory {memory}",
-        result.what, result.device, result.batch_size, result.median_sec, result.min_sec, result.max_sec, result.tokens_per_sec
+        result.what,
+        result.device,
+        result.batch_size,
+        result.median_sec,
+        result.min_sec,
+        result.max_sec,
+        result.tokens_per_sec
     ));
     Ok(())
 }

@@ -54,14 +54,17 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
             print(&format!("{num_problems} bad rows will be left out (data.on_bad_row = \"skip\")"));
             Ok(())
         }
-        (_, OnBadRow::Error) => bail!("{num_problems} bad rows; mend them or set `data.on_bad_row = \"skip\"`"),
+        (_, OnBadRow::Error) => {
+            bail!("{num_problems} bad rows; mend them or set `data.on_bad_row = \"skip\"`")
+        }
     }
 }
 
 fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {
     let config = Qwen25VlConfig::from_dir(dir)?;
     let layout = CheckpointLayout::read(dir)?;
-    let num_parameters: usize = layout.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+    let num_parameters: usize =
+        layout.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
     print(&format!(
         "{}: Qwen2.5-VL, {:.1} M parameters in {} tensors, {} layers of width {}",
         dir.display(),
@@ -95,7 +98,11 @@ fn check_file(path: &Path, root: &Path, preparer: Option<&SamplePreparer>) -> Re
         print(&format!("{}, row {}: {}", path.display(), problem.row, problem.reason));
     }
     if problems.len() > MAX_TOLD {
-        print(&format!("… and {} more; `medgrpo data check {}` lists all", problems.len() - MAX_TOLD, path.display()));
+        print(&format!(
+            "… and {} more; `medgrpo data check {}` lists all",
+            problems.len() - MAX_TOLD,
+            path.display()
+        ));
     }
     let mut num_problems = problems.len();
     print(&format!("{}: {} rows, {} bad", path.display(), file.len(), problems.len()));

@@ -52,9 +52,13 @@ impl Conversations {
                     messages.pop();
                     Some(text)
                 }
-                (LastTurn::Answer, _) => bail!("{origin}: the last message is not the assistant's; there is nothing to score"),
+                (LastTurn::Answer, _) => {
+                    bail!("{origin}: the last message is not the assistant's; there is nothing to score")
+                }
                 (LastTurn::Open, Some(last)) if last.role == Role::Assistant => {
-                    bail!("{origin}: the last message is the assistant's; take it out to have it answered anew")
+                    bail!(
+                        "{origin}: the last message is the assistant's; take it out to have it answered anew"
+                    )
                 }
                 (LastTurn::Open, _) => None,
             };
@@ -72,10 +76,15 @@ impl Conversations {
 
     /// Decodes and tokenises the records batch by batch.
     pub(super) fn batches(&self, size: usize) -> impl Iterator<Item = Result<Vec<Conversation>>> + '_ {
-        self.records.chunks(size.max(1)).map(|records| records.par_iter().map(|record| self.prepare(record)).collect())
+        self.records
+            .chunks(size.max(1))
+            .map(|records| records.par_iter().map(|record| self.prepare(record)).collect())
     }
 
-    fn prepare(&self, (index, origin, messages, answer): &(usize, String, Vec<Message>, Option<String>)) -> Result<Conversation> {
+    fn prepare(
+        &self,
+        (index, origin, messages, answer): &(usize, String, Vec<Message>, Option<String>),
+    ) -> Result<Conversation> {
         let (prompt, answer) = self.preparer.encode_prompt(origin, messages, answer.as_deref())?;
         Ok(Conversation { index: *index, prompt, answer })
     }

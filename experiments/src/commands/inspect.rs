@@ -1,6 +1,6 @@
 //! `medgrpo inspect`: what the model sees, for comparison with other implementations.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use medgrpo_datasets::{Role, read_messages};
 use medgrpo_model::{
     processor::{GridThw, Patches, Processor},
@@ -26,6 +26,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         max_prompt_tokens: None,
     };
     let records = read_messages(&args.input.data)?.collect::<Result<Vec<_>, _>>()?;
+    if records.is_empty() {
+        bail!("{}: holds no record", args.input.data.display());
+    }
     let progress = Progress::start("inspect", records.len(), "records");
     let mut entries = Vec::new();
     for record in records {
@@ -54,18 +57,26 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
     progress.finish();
     let views = entries
         .iter()
-        .map(|entry| Ok((entry.name.as_str(), TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes)?)))
+        .map(|entry| {
+            Ok((entry.name.as_str(), TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let bytes = serialize(views, None).map_err(|error| anyhow!("{}: {error}", args.out.display()))?;
     Ok(write_atomic(&args.out, &bytes)?)
 }
 
 fn integers(name: String, shape: Vec<usize>, values: &[i64]) -> Entry {
-    Entry { name, dtype: Dtype::I64, shape, bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+    Entry {
+        name,
+        dtype: Dtype::I64,
+        shape,
+        bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    }
 }
 
 fn grids(name: String, grids: &[GridThw]) -> Entry {
-    let values: Vec<i64> = grids.iter().flat_map(|grid| [grid.t as i64, grid.h as i64, grid.w as i64]).collect();
+    let values: Vec<i64> =
+        grids.iter().flat_map(|grid| [grid.t as i64, grid.h as i64, grid.w as i64]).collect();
     integers(name, vec![grids.len(), 3], &values)
 }
 

@@ -41,8 +41,10 @@ impl Job for Score<'_> {
         let mut lines = ResultLines::new("score", self.conversations.len());
         for batch in self.conversations.batches(self.args.batch_size) {
             let batch = batch?;
-            let answers: Vec<Vec<Vec<u32>>> =
-                batch.iter().map(|conversation| vec![conversation.answer.clone().unwrap_or_default()]).collect();
+            let answers: Vec<Vec<Vec<u32>>> = batch
+                .iter()
+                .map(|conversation| vec![conversation.answer.clone().unwrap_or_default()])
+                .collect();
             let groups: Vec<Group<'_>> = batch
                 .iter()
                 .zip(&answers)
@@ -50,11 +52,19 @@ impl Job for Score<'_> {
                 .collect();
             let scored = completion_log_probs(&model, &groups, LogProbOptions::default(), device)?;
             let [_, max_len] = scored.log_probs.dims();
-            let log_probs: Vec<f32> =
-                scored.log_probs.into_data().convert::<f32>().into_vec().expect("converted to f32 just before");
+            let log_probs: Vec<f32> = scored
+                .log_probs
+                .into_data()
+                .convert::<f32>()
+                .into_vec()
+                .expect("converted to f32 just before");
             for ((conversation, row), answers) in batch.iter().zip(log_probs.chunks(max_len)).zip(&answers) {
                 let token_ids = &answers[0];
-                lines.push(&ScoreLine { index: conversation.index, token_ids, logprobs: &row[..token_ids.len()] })?;
+                lines.push(&ScoreLine {
+                    index: conversation.index,
+                    token_ids,
+                    logprobs: &row[..token_ids.len()],
+                })?;
             }
         }
         lines.write(&self.args.out)

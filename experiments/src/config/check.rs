@@ -51,10 +51,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Everything in `node` that `shape` does not allow.
 pub(super) fn check(node: &Node, shape: &Shape) -> Vec<Problem> {
-    let mut checker = Checker {
-        root: shape,
-        problems: Vec::new(),
-    };
+    let mut checker = Checker { root: shape, problems: Vec::new() };
     checker.visit(node, shape, "");
     checker.problems
 }
@@ -71,11 +68,7 @@ impl Checker<'_> {
             (Shape::Tagged(variants), Tree::Table(table)) => {
                 let tags: Vec<_> = variants.iter().map(|variant| variant.tag.as_str()).collect();
                 let Some(tag) = table.get("type") else {
-                    let known = tags
-                        .iter()
-                        .map(|tag| format!("\"{tag}\""))
-                        .collect::<Vec<_>>()
-                        .join(", ");
+                    let known = tags.iter().map(|tag| format!("\"{tag}\"")).collect::<Vec<_>>().join(", ");
                     return self.report(
                         node,
                         format!("`{path}` has no `type`"),
@@ -120,10 +113,7 @@ impl Checker<'_> {
                 None => self.unknown_key(child, name, keys, path),
             }
         }
-        for key in keys
-            .iter()
-            .filter(|key| key.required && !table.contains_key(&key.name))
-        {
+        for key in keys.iter().filter(|key| key.required && !table.contains_key(&key.name)) {
             let message = format!("`{}` is missing", join(path, &key.name));
             self.report(node, message, Some(format!("it takes {}", key.shape.describe())));
         }
@@ -131,10 +121,7 @@ impl Checker<'_> {
 
     fn unknown_key(&mut self, node: &Node, name: &str, keys: &[Key], path: &str) {
         let known: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
-        let renamed = ELSEWHERE
-            .iter()
-            .find(|(theirs, _)| *theirs == name)
-            .map(|&(_, ours)| ours);
+        let renamed = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name).map(|&(_, ours)| ours);
         let mut homes = Vec::new();
         homes_of(self.root, renamed.unwrap_or(name), "", &mut homes);
         let here = renamed.filter(|ours| known.contains(ours));
@@ -149,18 +136,10 @@ impl Checker<'_> {
         } else {
             format!(
                 "the keys here are {}",
-                known
-                    .iter()
-                    .map(|key| format!("`{key}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
             )
         };
-        let place = if path.is_empty() {
-            String::new()
-        } else {
-            format!(" in `{path}`")
-        };
+        let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
         self.report(node, format!("unknown key `{name}`{place}"), Some(help));
     }
 
@@ -169,40 +148,24 @@ impl Checker<'_> {
             Some(close) => format!("did you mean \"{close}\"?"),
             None => format!(
                 "it takes {}",
-                words
-                    .iter()
-                    .map(|word| format!("\"{word}\""))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
             ),
         };
         self.report(node, format!("`{path}` cannot be {typed:?}"), Some(help));
     }
 
     fn wrong_type(&mut self, node: &Node, wanted: &str, path: &str) {
-        let place = if path.is_empty() {
-            "the file"
-        } else {
-            &format!("`{path}`")
-        };
+        let place = if path.is_empty() { "the file" } else { &format!("`{path}`") };
         self.report(node, format!("{place} takes {wanted}, not {}", found(node)), None);
     }
 
     fn report(&mut self, node: &Node, message: String, help: Option<String>) {
-        self.problems.push(Problem {
-            origin: Some(node.origin.clone()),
-            message,
-            help,
-        });
+        self.problems.push(Problem { origin: Some(node.origin.clone()), message, help });
     }
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// The paths of all keys of this name, with list numbers left out.

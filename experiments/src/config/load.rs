@@ -52,9 +52,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Experiment, ConfigError
         Some(experiment) if findings.is_empty() => Ok(experiment),
         _ => {
             let problem = |finding: Finding| locate(&finding.key, finding.message, Some(finding.help));
-            Err(ConfigError {
-                problems: findings.into_iter().map(problem).collect(),
-            })
+            Err(ConfigError { problems: findings.into_iter().map(problem).collect() })
         }
     }
 }
@@ -70,16 +68,10 @@ fn read_file(path: &Path, open: &mut Vec<PathBuf>) -> Result<Node, ConfigError> 
         fs::read(path).map_err(|error| failure(error.to_string(), "give the path of an experiment file"))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        failure(
-            format!("byte {offset} is not UTF-8"),
-            "an experiment file is TOML, which is UTF-8 text",
-        )
+        failure(format!("byte {offset} is not UTF-8"), "an experiment file is TOML, which is UTF-8 text")
     })?;
     let shown: Arc<Path> = path.into();
-    let origin = |line| Origin::File {
-        path: Arc::clone(&shown),
-        line,
-    };
+    let origin = |line| Origin::File { path: Arc::clone(&shown), line };
     let mut tree = tree::parse(&text, &origin).map_err(|error| Problem {
         origin: Some(origin(error.line)),
         message: format!("not valid TOML: {}", error.message),
@@ -108,18 +100,11 @@ fn read_base(path: &Path, base: &Node, open: &mut Vec<PathBuf>) -> Result<Node, 
         help: Some(help.to_owned()),
     };
     let Tree::Leaf(toml::Value::String(name)) = &base.value else {
-        return Err(problem(
-            "`base` takes a string".to_owned(),
-            "name one file, relative to this one",
-        )
-        .into());
+        return Err(problem("`base` takes a string".to_owned(), "name one file, relative to this one").into());
     };
     let file = path.parent().unwrap_or(Path::new("")).join(name);
     let canonical = fs::canonicalize(&file).map_err(|error| {
-        problem(
-            format!("`base` {}: {error}", file.display()),
-            "paths are relative to this file",
-        )
+        problem(format!("`base` {}: {error}", file.display()), "paths are relative to this file")
     })?;
     if open.contains(&canonical) {
         return Err(problem(
@@ -141,12 +126,9 @@ fn take(tree: &mut Node, key: &str) -> Option<Node> {
 fn apply_set_table(tree: &mut Node, set: Node) -> Result<(), ConfigError> {
     let Tree::Table(entries) = set.value else {
         let help = Some("write set = { \"stage.1.trainer.max_steps\" = 5 }".to_owned());
-        return Err(Problem {
-            origin: Some(set.origin),
-            message: "`set` takes a table".to_owned(),
-            help,
-        }
-        .into());
+        return Err(
+            Problem { origin: Some(set.origin), message: "`set` takes a table".to_owned(), help }.into()
+        );
     };
     for (key, node) in entries {
         set_path(tree, &key, node)?;
@@ -158,21 +140,12 @@ fn apply_override(tree: &mut Node, text: &str) -> Result<(), ConfigError> {
     let origin = Origin::Set(text.into());
     let Some((key, typed)) = text.split_once('=') else {
         let help = Some("write --set key.path=value".to_owned());
-        return Err(Problem {
-            origin: Some(origin),
-            message: "there is no `=`".to_owned(),
-            help,
-        }
-        .into());
+        return Err(Problem { origin: Some(origin), message: "there is no `=`".to_owned(), help }.into());
     };
     // `value = <typed>` on a line of its own; what is not one TOML value is the string itself (a path, a word).
-    let parsed = tree::parse(&format!("value = {typed}"), &|_| origin.clone())
-        .ok()
-        .and_then(only_value);
-    let string = || Node {
-        origin: origin.clone(),
-        value: Tree::Leaf(toml::Value::String(typed.trim().to_owned())),
-    };
+    let parsed = tree::parse(&format!("value = {typed}"), &|_| origin.clone()).ok().and_then(only_value);
+    let string =
+        || Node { origin: origin.clone(), value: Tree::Leaf(toml::Value::String(typed.trim().to_owned())) };
     set_path(tree, key.trim(), parsed.unwrap_or_else(string))
 }
 
@@ -186,16 +159,9 @@ fn only_value(node: Node) -> Option<Node> {
 fn set_path(tree: &mut Node, key: &str, node: Node) -> Result<(), ConfigError> {
     let parts: Vec<_> = key.split('.').map(str::trim).collect();
     let origin = node.origin.clone();
-    let problem = |message: String| Problem {
-        origin: Some(origin.clone()),
-        message,
-        help: None,
-    };
+    let problem = |message: String| Problem { origin: Some(origin.clone()), message, help: None };
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(problem(format!(
-            "`{key}` is not a key path like stage.1.trainer.max_steps"
-        ))
-        .into());
+        return Err(problem(format!("`{key}` is not a key path like stage.1.trainer.max_steps")).into());
     }
     if parts.len() > MAX_DEPTH {
         return Err(problem(format!(
@@ -204,8 +170,7 @@ fn set_path(tree: &mut Node, key: &str, node: Node) -> Result<(), ConfigError> {
         ))
         .into());
     }
-    tree.set(&parts, node)
-        .map_err(|message| problem(format!("cannot set `{key}`: {message}")).into())
+    tree.set(&parts, node).map_err(|message| problem(format!("cannot set `{key}`: {message}")).into())
 }
 
 /// Far above the deepest key there is; keeps a hostile path from building a tower of tables.

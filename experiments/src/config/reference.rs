@@ -48,10 +48,7 @@ pub fn reference_markdown() -> String {
     let sparse = wire.ok().and_then(|wire| Experiment::from_wire(wire, "name"));
     let sparse = sparse.expect("SPARSE is valid; a test writes this page");
     let resolved = toml::Value::try_from(&sparse).expect("plain tables with string keys");
-    let mut page = Page {
-        text: PREFACE.to_owned(),
-        resolved,
-    };
+    let mut page = Page { text: PREFACE.to_owned(), resolved };
     page.section("The top of the file", "", Shape::experiment().keys(), "", "");
     page.text
 }
@@ -94,13 +91,7 @@ impl Page {
         let doc = format!("{}{}", key.doc, if key.required { " Required." } else { "" });
         match &key.shape {
             Shape::List(element) => {
-                self.section(
-                    &format!("`[[{header}]]`"),
-                    &doc,
-                    element.keys(),
-                    &header,
-                    &join(&path, "0"),
-                );
+                self.section(&format!("`[[{header}]]`"), &doc, element.keys(), &header, &join(&path, "0"));
             }
             Shape::Tagged(variants) => {
                 self.line(&format!("\n## `[{header}]`\n\n{doc} The key `type` selects it."));
@@ -130,11 +121,10 @@ impl Page {
     }
 
     fn look_up(&self, path: &str) -> Option<&toml::Value> {
-        path.split('.')
-            .try_fold(&self.resolved, |value, part| match value {
-                toml::Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-                _ => value.get(part),
-            })
+        path.split('.').try_fold(&self.resolved, |value, part| match value {
+            toml::Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            _ => value.get(part),
+        })
     }
 
     fn line(&mut self, text: &str) {
@@ -163,10 +153,7 @@ fn value_of(shape: &Shape) -> (String, String) {
         Shape::List(inner) => match inner.as_ref() {
             Shape::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("`\"{word}\"`")).collect();
-                (
-                    "list of words".to_owned(),
-                    format!(" Known are {}.", words.join(", ")),
-                )
+                ("list of words".to_owned(), format!(" Known are {}.", words.join(", ")))
             }
             Shape::Unsigned => ("list of whole numbers".to_owned(), String::new()),
             _ => ("list of strings".to_owned(), String::new()),
@@ -180,17 +167,11 @@ fn value_of(shape: &Shape) -> (String, String) {
 
 fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 #[cfg(test)]
@@ -215,14 +196,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_a_resolved_experiment() {
         let page = reference_markdown();
-        assert!(
-            page.contains("| `num_generations` | whole number | `8` |"),
-            "{page}"
-        );
-        assert!(
-            page.contains("| `max_steps` | whole number | required |"),
-            "{page}"
-        );
+        assert!(page.contains("| `num_generations` | whole number | `8` |"), "{page}");
+        assert!(page.contains("| `max_steps` | whole number | required |"), "{page}");
         assert!(page.contains("| `fps` | number | none |"), "{page}");
         assert!(page.contains("| `max_grad_norm` | number | `1.0` |"), "{page}");
     }

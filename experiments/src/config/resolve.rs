@@ -37,11 +37,7 @@ impl Experiment {
             practice: wire.practice.map(|practice| Practice::from_wire(practice, seed)),
             model: ModelSource::from_wire(wire.model)?,
             video: Video::from_wire(&wire.video.unwrap_or_default()),
-            stages: wire
-                .stage
-                .into_iter()
-                .map(|stage| Stage::from_wire(stage, &offered))
-                .collect(),
+            stages: wire.stage.into_iter().map(|stage| Stage::from_wire(stage, &offered)).collect(),
             evaluate,
             data,
         })
@@ -50,11 +46,7 @@ impl Experiment {
 
 impl Practice {
     fn from_wire(wire: PracticeWire, seed: u64) -> Self {
-        Self {
-            out: wire.out,
-            clips: wire.clips,
-            seed: wire.seed.unwrap_or(seed),
-        }
+        Self { out: wire.out, clips: wire.clips, seed: wire.seed.unwrap_or(seed) }
     }
 }
 
@@ -156,9 +148,7 @@ impl Stage {
             name: wire.name,
             recipe,
             trainer: Trainer::from_wire(&wire.trainer, learning_rate),
-            data: StageData {
-                tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered),
-            },
+            data: StageData { tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered) },
         }
     }
 }
@@ -212,9 +202,7 @@ impl Trainer {
 impl Evaluate {
     fn from_wire(wire: EvaluateWire, eval: &[EvalFile]) -> Self {
         Self {
-            splits: wire
-                .splits
-                .unwrap_or_else(|| eval.iter().map(|file| file.name.clone()).collect()),
+            splits: wire.splits.unwrap_or_else(|| eval.iter().map(|file| file.name.clone()).collect()),
             before: wire.before.unwrap_or(true),
             limit: wire.limit.unwrap_or(0),
             limit_during_training: wire.limit_during_training.unwrap_or(32),
@@ -244,10 +232,7 @@ impl MaxNewTokens {
 }
 
 fn task_kinds(typed: Option<&[TaskName]>, default: &[TaskKind]) -> Vec<TaskKind> {
-    typed.map_or_else(
-        || default.to_vec(),
-        |names| names.iter().map(|&name| name.into()).collect(),
-    )
+    typed.map_or_else(|| default.to_vec(), |names| names.iter().map(|&name| name.into()).collect())
 }
 
 fn directory_of(file: &Path) -> PathBuf {

@@ -50,9 +50,7 @@ impl Shape {
     /// The whole experiment file.
     pub(super) fn experiment() -> Self {
         let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let schema = generator
-            .into_generator()
-            .into_root_schema_for::<ExperimentWire>();
+        let schema = generator.into_generator().into_root_schema_for::<ExperimentWire>();
         Self::read(schema.as_value())
     }
 
@@ -85,16 +83,12 @@ impl Shape {
     }
 
     fn read(schema: &Value) -> Self {
-        let object = schema
-            .as_object()
-            .expect("the wire structs hold no free-form value");
+        let object = schema.as_object().expect("the wire structs hold no free-form value");
         if let Some(inner) = without_null(object) {
             return Self::read(inner);
         }
         if let Some(alternatives) = object.get("oneOf").and_then(Value::as_array) {
-            let is_tagged = alternatives
-                .iter()
-                .all(|alternative| alternative.get("properties").is_some());
+            let is_tagged = alternatives.iter().all(|alternative| alternative.get("properties").is_some());
             return if is_tagged {
                 Self::Tagged(alternatives.iter().map(Variant::read).collect())
             } else {
@@ -139,35 +133,24 @@ impl Variant {
     fn read(schema: &Value) -> Self {
         let object = schema.as_object().expect("a variant is an object");
         let keys = Key::read_all(object);
-        let tag = schema["properties"]["type"]["const"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        Self {
-            tag,
-            doc: doc(schema),
-            keys: keys.into_iter().filter(|key| key.name != "type").collect(),
-        }
+        let tag = schema["properties"]["type"]["const"].as_str().unwrap_or_default().to_owned();
+        Self { tag, doc: doc(schema), keys: keys.into_iter().filter(|key| key.name != "type").collect() }
     }
 }
 
 /// The schema inside `anyOf: [schema, null]`, which is how an `Option` of a named type is written.
 fn without_null(object: &Map<String, Value>) -> Option<&Value> {
     let alternatives = object.get("anyOf")?.as_array()?;
-    alternatives
-        .iter()
-        .find(|alternative| alternative.get("type").and_then(Value::as_str) != Some("null"))
+    alternatives.iter().find(|alternative| alternative.get("type").and_then(Value::as_str) != Some("null"))
 }
 
 /// `integer` of `"integer"` or of `["integer", "null"]`.
 fn type_of(object: &Map<String, Value>) -> &str {
     match object.get("type") {
         Some(Value::String(name)) => name,
-        Some(Value::Array(names)) => names
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|&name| name != "null")
-            .unwrap_or(""),
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(Value::as_str).find(|&name| name != "null").unwrap_or("")
+        }
         _ => "",
     }
 }
@@ -186,11 +169,7 @@ fn words(schema: &Value) -> Vec<(String, String)> {
 }
 
 fn doc(schema: &Value) -> String {
-    schema
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .replace('\n', " ")
+    schema.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -230,39 +209,18 @@ mod tests {
     fn the_schema_is_read_whole() {
         let shape = Shape::experiment();
         let names: Vec<_> = shape.keys().iter().map(|key| key.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "seed", "out", "practice", "model", "data", "video", "stage", "evaluate"
-            ]
-        );
+        assert_eq!(names, ["seed", "out", "practice", "model", "data", "video", "stage", "evaluate"]);
         let stage = &shape.keys()[6].shape;
-        let Shape::List(stage) = stage else {
-            panic!("stage is {stage:?}")
-        };
+        let Shape::List(stage) = stage else { panic!("stage is {stage:?}") };
         let recipe = &stage.keys()[1];
         assert!(recipe.required);
-        let Shape::Tagged(variants) = &recipe.shape else {
-            panic!("recipe is {recipe:?}")
-        };
-        assert_eq!(
-            variants
-                .iter()
-                .map(|variant| variant.tag.as_str())
-                .collect::<Vec<_>>(),
-            ["sft", "grpo"]
-        );
+        let Shape::Tagged(variants) = &recipe.shape else { panic!("recipe is {recipe:?}") };
+        assert_eq!(variants.iter().map(|variant| variant.tag.as_str()).collect::<Vec<_>>(), ["sft", "grpo"]);
         assert_eq!(variants[0].keys, []);
         let beta = variants[1].keys.iter().find(|key| key.name == "beta").unwrap();
         assert_eq!(beta.shape, Shape::Number);
-        let loss_type = variants[1]
-            .keys
-            .iter()
-            .find(|key| key.name == "loss_type")
-            .unwrap();
-        let Shape::Choice(words) = &loss_type.shape else {
-            panic!("{loss_type:?}")
-        };
+        let loss_type = variants[1].keys.iter().find(|key| key.name == "loss_type").unwrap();
+        let Shape::Choice(words) = &loss_type.shape else { panic!("{loss_type:?}") };
         assert_eq!(
             words.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>(),
             ["grpo", "bnpo", "dr_grpo", "dapo"]

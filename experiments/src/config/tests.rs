@@ -47,10 +47,7 @@ fn load_text(text: &str, overrides: &[&str]) -> Result<Experiment, ConfigError> 
 }
 
 fn load_in(file: &Path, overrides: &[&str]) -> Result<Experiment, ConfigError> {
-    load(
-        file,
-        &overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>(),
-    )
+    load(file, &overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
 }
 
 /// The whole message, with the temporary directory taken out.
@@ -59,9 +56,7 @@ fn message(text: &str, overrides: &[&str]) -> String {
     let file = dir.path().join("x.toml");
     fs::write(&file, text).unwrap();
     let error = load_in(&file, overrides).expect_err("the file is wrong");
-    error
-        .to_string()
-        .replace(&format!("{}/", dir.path().display()), "")
+    error.to_string().replace(&format!("{}/", dir.path().display()), "")
 }
 
 #[test]
@@ -72,32 +67,19 @@ fn defaults_are_filled_in() {
         3,
         "the practice set follows the experiment's seed"
     );
-    let ModelSource::Init(init) = &experiment.model else {
-        panic!("{:?}", experiment.model)
-    };
-    assert_eq!(
-        (init.hidden_size, init.intermediate_size, init.vision.depth),
-        (64, 192, 4)
-    );
+    let ModelSource::Init(init) = &experiment.model else { panic!("{:?}", experiment.model) };
+    assert_eq!((init.hidden_size, init.intermediate_size, init.vision.depth), (64, 192, 4));
     assert_eq!(init.vision.fullatt_block_indexes, [3]);
     assert_eq!(experiment.data.train[0].root, Path::new("a"));
     assert_eq!(experiment.data.train[1].root, Path::new("media"));
-    assert_eq!(
-        experiment.data.train[1].tasks,
-        [TaskKind::Tag, TaskKind::DenseCaptioning]
-    );
+    assert_eq!(experiment.data.train[1].tasks, [TaskKind::Tag, TaskKind::DenseCaptioning]);
     assert_eq!(experiment.data.eval[0].name, "test");
     // 0.05 × 50 = 2.5, rounded up.
     assert_eq!(experiment.stages[0].trainer.warmup_steps, 3);
     assert_eq!(experiment.stages[0].trainer.learning_rate, 1e-5);
     assert_eq!(experiment.stages[0].recipe, Recipe::Sft);
-    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else {
-        panic!("{:?}", experiment.stages[1])
-    };
-    assert_eq!(
-        (grpo.epsilon, grpo.epsilon_high, grpo.num_generations, grpo.beta),
-        (0.1, 0.1, 8, 0.0)
-    );
+    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
+    assert_eq!((grpo.epsilon, grpo.epsilon_high, grpo.num_generations, grpo.beta), (0.1, 0.1, 8, 0.0));
     let evaluate = experiment.evaluate.unwrap();
     assert_eq!(evaluate.splits, ["test"]);
     assert_eq!(evaluate.max_new_tokens.get(TaskKind::Tag), 10);
@@ -131,12 +113,7 @@ fn every_shipped_config_is_valid_and_round_trips() {
             } else if path.extension().is_some_and(|extension| extension == "toml") {
                 let experiment =
                     load(&path, &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                assert_eq!(
-                    load_text(&experiment.to_toml(), &[]).unwrap(),
-                    experiment,
-                    "{}",
-                    path.display()
-                );
+                assert_eq!(load_text(&experiment.to_toml(), &[]).unwrap(), experiment, "{}", path.display());
                 num_configs += 1;
             }
         }
@@ -156,10 +133,7 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
         message(&foreign, &[]),
         "unknown key `clip_ratio_high` in `stage.1.recipe` at line 18 of x.toml; use `epsilon_high`"
     );
-    let misplaced = FULL.replace(
-        "recipe = { type = \"sft\" }",
-        "recipe = { type = \"sft\", beta = 0.1 }",
-    );
+    let misplaced = FULL.replace("recipe = { type = \"sft\" }", "recipe = { type = \"sft\", beta = 0.1 }");
     assert_eq!(
         message(&misplaced, &[]),
         "unknown key `beta` in `stage.0.recipe` at line 14 of x.toml; did you mean `stage.recipe.beta` of type \"grpo\"?"
@@ -201,9 +175,7 @@ fn wrong_types_words_and_missing_keys_name_their_line() {
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let text = FULL
-        .replace("seed = 3", "sed = 3")
-        .replace("limit = 4", "limit = true");
+    let text = FULL.replace("seed = 3", "sed = 3").replace("limit = 4", "limit = true");
     assert_eq!(message(&text, &[]).lines().count(), 2);
 }
 
@@ -214,15 +186,8 @@ fn broken_files_are_refused() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("latin.toml");
     fs::write(&file, b"out = \"caf\xe9\"").unwrap();
-    assert!(
-        load_in(&file, &[])
-            .unwrap_err()
-            .to_string()
-            .contains("byte 10 is not UTF-8")
-    );
-    let absent = load_in(&dir.path().join("absent.toml"), &[])
-        .unwrap_err()
-        .to_string();
+    assert!(load_in(&file, &[]).unwrap_err().to_string().contains("byte 10 is not UTF-8"));
+    let absent = load_in(&dir.path().join("absent.toml"), &[]).unwrap_err().to_string();
     assert!(absent.contains("absent.toml: No such file"), "{absent}");
 }
 
@@ -251,9 +216,7 @@ fn set_reaches_every_level() {
     .unwrap();
     assert_eq!(experiment.seed, 11);
     assert_eq!(experiment.stages[0].trainer.max_steps, 70);
-    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else {
-        panic!("{:?}", experiment.stages[1])
-    };
+    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
     assert_eq!(grpo.beta, 0.04);
     assert_eq!(experiment.stages[1].data.tasks, [TaskKind::Stg]);
     assert_eq!(experiment.model, ModelSource::Path("/models/qwen".into()));
@@ -263,14 +226,8 @@ fn set_reaches_every_level() {
 
 #[test]
 fn mistakes_in_set_name_it() {
-    assert_eq!(
-        message(FULL, &["seed"]),
-        "there is no `=` at --set seed; write --set key.path=value"
-    );
-    assert_eq!(
-        message(FULL, &["sed=4"]),
-        "unknown key `sed` at --set sed=4; did you mean `seed`?"
-    );
+    assert_eq!(message(FULL, &["seed"]), "there is no `=` at --set seed; write --set key.path=value");
+    assert_eq!(message(FULL, &["sed=4"]), "unknown key `sed` at --set sed=4; did you mean `seed`?");
     assert_eq!(
         message(FULL, &["stage.2.name=x"]),
         "cannot set `stage.2.name`: the list has no element `2`; it has 0 (\"sft\"), 1 (\"grpo\") at --set stage.2.name=x"
@@ -296,63 +253,32 @@ fn a_base_is_read_first_and_a_cycle_is_refused() {
         path
     };
     write("full.toml", FULL);
-    write(
-        "deep/middle.toml",
-        "base = \"../full.toml\"\nseed = 4\n[practice]\nclips = 21\n",
-    );
+    write("deep/middle.toml", "base = \"../full.toml\"\nseed = 4\n[practice]\nclips = 21\n");
     let top = write(
         "top.toml",
         "base = \"deep/middle.toml\"\nset = { \"stage.grpo.trainer.max_steps\" = 12, \"video.max_frames\" = 8 }\n\
          [evaluate]\nlimit = 5\n",
     );
     let experiment = load_in(&top, &[]).unwrap();
-    assert_eq!(
-        (experiment.seed, experiment.evaluate.as_ref().unwrap().limit),
-        (4, 5)
-    );
+    assert_eq!((experiment.seed, experiment.evaluate.as_ref().unwrap().limit), (4, 5));
     let practice = experiment.practice.unwrap();
-    assert_eq!(
-        (practice.clips, practice.out.as_path()),
-        (21, Path::new("data/practice"))
-    );
+    assert_eq!((practice.clips, practice.out.as_path()), (21, Path::new("data/practice")));
     assert_eq!(experiment.stages[1].trainer.max_steps, 12);
-    assert_eq!(
-        experiment.stages[1].trainer.learning_rate, 3e-6,
-        "the rest of the table stays"
-    );
+    assert_eq!(experiment.stages[1].trainer.learning_rate, 3e-6, "the rest of the table stays");
     assert_eq!(experiment.video.max_frames, Some(8));
 
     // A mistake is told at the file it stands in.
-    write(
-        "deep/middle.toml",
-        "base = \"../full.toml\"\n\n[practice]\nclips = false\n",
-    );
+    write("deep/middle.toml", "base = \"../full.toml\"\n\n[practice]\nclips = false\n");
     let error = load_in(&top, &[]).unwrap_err().to_string();
-    assert!(
-        error.contains("not false at line 4 of") && error.ends_with("middle.toml"),
-        "{error}"
-    );
+    assert!(error.contains("not false at line 4 of") && error.ends_with("middle.toml"), "{error}");
 
     write("deep/middle.toml", "\nbase = \"../top.toml\"\n");
     let error = load_in(&top, &[]).unwrap_err().to_string();
-    assert!(
-        error.contains("leads back to") && error.contains("line 2 of"),
-        "{error}"
-    );
+    assert!(error.contains("leads back to") && error.contains("line 2 of"), "{error}");
     write("deep/middle.toml", "base = \"nowhere.toml\"\n");
-    assert!(
-        load_in(&top, &[])
-            .unwrap_err()
-            .to_string()
-            .contains("nowhere.toml: No such file")
-    );
+    assert!(load_in(&top, &[]).unwrap_err().to_string().contains("nowhere.toml: No such file"));
     write("deep/middle.toml", "base = 3\n");
-    assert!(
-        load_in(&top, &[])
-            .unwrap_err()
-            .to_string()
-            .contains("`base` takes a string")
-    );
+    assert!(load_in(&top, &[]).unwrap_err().to_string().contains("`base` takes a string"));
 }
 
 #[test]
@@ -362,26 +288,11 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("practice.clips=0", "it must be at least 1"),
         ("model.path=m", "`model` takes either `path` or `init`"),
         ("model.init.vocab_size=10", "at least 300"),
-        (
-            "model.init.hidden_size=100",
-            "divided by num_attention_heads (4) it must be a multiple of 16",
-        ),
-        (
-            "model.init.num_key_value_heads=3",
-            "must be a multiple of num_key_value_heads (3)",
-        ),
-        (
-            "model.init.num_attention_heads=0",
-            "`model.init.num_attention_heads` is 0",
-        ),
-        (
-            "model.init.vision.fullatt_block_indexes=[4]",
-            "the tower has layers 0 to 3",
-        ),
-        (
-            "model.init.vision.window_size=30",
-            "multiple of the merged patch (28)",
-        ),
+        ("model.init.hidden_size=100", "divided by num_attention_heads (4) it must be a multiple of 16"),
+        ("model.init.num_key_value_heads=3", "must be a multiple of num_key_value_heads (3)"),
+        ("model.init.num_attention_heads=0", "`model.init.num_attention_heads` is 0"),
+        ("model.init.vision.fullatt_block_indexes=[4]", "the tower has layers 0 to 3"),
+        ("model.init.vision.window_size=30", "multiple of the merged patch (28)"),
         ("model.init.initializer_range=nan", "above 0"),
         ("data.max_prompt_tokens=0", "at least 1"),
         ("data.train=[]", "`data.train` names no file"),
@@ -392,10 +303,7 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("data.eval.0.name=a/b", "cannot name a directory"),
         ("video.fps=0", "`video.fps` is 0"),
         ("video.max_pixels=100", "at least 784"),
-        (
-            "video={ min_pixels = 5000, max_pixels = 4000 }",
-            "lower it to 4000 or less",
-        ),
+        ("video={ min_pixels = 5000, max_pixels = 4000 }", "lower it to 4000 or less"),
         ("stage.1.name=sft", "two stages are named \"sft\""),
         ("stage.1.name=base", "column of the evaluation table"),
         ("stage.0.data={ tasks = [] }", "name at least one task"),
@@ -404,28 +312,19 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("stage.1.trainer.warmup_steps=11", "the stage has only 10 steps"),
         ("stage.1.trainer.learning_rate=inf", "above 0"),
         ("stage.1.trainer.adam_beta2=1", "below 1"),
-        (
-            "stage.1.data.tasks=[\"tag\",\"vs\"]",
-            "set stage.1.data.tasks = [\"tag\", \"stg\"]",
-        ),
+        ("stage.1.data.tasks=[\"tag\",\"vs\"]", "set stage.1.data.tasks = [\"tag\", \"stg\"]"),
         ("stage.1.recipe.num_generations=1", "use type = \"sft\""),
         ("stage.1.recipe.temperature=0", "greedy"),
         ("stage.1.recipe.top_p=0", "above 0 and at most 1"),
         ("stage.1.recipe.epsilon=1.5", "below 1"),
         ("evaluate.splits=[\"train\"]", "the splits are test"),
         ("evaluate.batch_size=0", "at least 1"),
-        (
-            "evaluate.max_new_tokens.dvc=0",
-            "`evaluate.max_new_tokens.dvc` is 0",
-        ),
+        ("evaluate.max_new_tokens.dvc=0", "`evaluate.max_new_tokens.dvc` is 0"),
     ];
     for (set, expected) in cases {
         let text = message(FULL, &[set]);
         assert!(text.contains(expected), "--set {set} gave: {text}");
-        assert!(
-            text.contains("line ") || text.contains("--set"),
-            "no place in: {text}"
-        );
+        assert!(text.contains("line ") || text.contains("--set"), "no place in: {text}");
     }
     let unoffered = FULL.replace("{ file = \"a/train.json\", weight = 2.0 }, ", "");
     assert!(message(&unoffered, &[]).contains("names stg, which no file of `data.train` offers"));
@@ -435,11 +334,7 @@ fn senseless_values_are_refused_with_the_remedy() {
 fn leaves(shape: &Shape, path: &str, found: &mut Vec<(String, Shape)>) {
     let mut visit = |keys: &[Key], path: &str| {
         for key in keys {
-            let path = if path.is_empty() {
-                key.name.clone()
-            } else {
-                format!("{path}.{}", key.name)
-            };
+            let path = if path.is_empty() { key.name.clone() } else { format!("{path}.{}", key.name) };
             leaves(&key.shape, &path, found);
         }
     };
@@ -481,11 +376,7 @@ fn every_key_changes_the_resolved_experiment_or_is_rejected() {
         // And the resolved copy holds the change.
         for value in &typed {
             if let Ok(experiment) = load_text(FULL, &[&format!("{path}={value}")]) {
-                assert_eq!(
-                    load_text(&experiment.to_toml(), &[]).unwrap(),
-                    experiment,
-                    "{path} = {value}"
-                );
+                assert_eq!(load_text(&experiment.to_toml(), &[]).unwrap(), experiment, "{path} = {value}");
             }
         }
     }

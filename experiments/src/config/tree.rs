@@ -60,16 +60,8 @@ pub(super) fn parse(text: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Node
         line: lines.line_of(error.span().map_or(0, |span| span.start)),
     };
     let table = DeTable::parse(text).map_err(|error| failure(&error))?;
-    let reader = Reader {
-        lines: &lines,
-        origin,
-    };
-    Ok(Node {
-        origin: origin(1),
-        value: reader
-            .table(table.into_inner())
-            .map_err(|error| failure(&error))?,
-    })
+    let reader = Reader { lines: &lines, origin };
+    Ok(Node { origin: origin(1), value: reader.table(table.into_inner()).map_err(|error| failure(&error))? })
 }
 
 struct Reader<'a> {
@@ -84,27 +76,18 @@ impl Reader<'_> {
             let name: std::borrow::Cow<'_, str> = key.into_inner();
             Ok((name.into_owned(), self.node(start, value)?))
         };
-        Ok(Tree::Table(
-            table
-                .into_iter()
-                .map(entry)
-                .collect::<Result<_, toml::de::Error>>()?,
-        ))
+        Ok(Tree::Table(table.into_iter().map(entry).collect::<Result<_, toml::de::Error>>()?))
     }
 
     fn node(&self, start: usize, value: Spanned<DeValue<'_>>) -> Result<Node, toml::de::Error> {
         let origin = (self.origin)(self.lines.line_of(start));
         let value = match value.get_ref() {
             DeValue::Table(_) => {
-                let DeValue::Table(table) = value.into_inner() else {
-                    unreachable!("matched above")
-                };
+                let DeValue::Table(table) = value.into_inner() else { unreachable!("matched above") };
                 self.table(table)?
             }
             DeValue::Array(_) => {
-                let DeValue::Array(array) = value.into_inner() else {
-                    unreachable!("matched above")
-                };
+                let DeValue::Array(array) = value.into_inner() else { unreachable!("matched above") };
                 let element = |item: Spanned<DeValue<'_>>| self.node(item.span().start, item);
                 Tree::List(array.into_iter().map(element).collect::<Result<_, _>>()?)
             }
@@ -122,12 +105,7 @@ struct LineIndex {
 impl LineIndex {
     fn new(text: &str) -> Self {
         Self {
-            newlines: text
-                .bytes()
-                .enumerate()
-                .filter(|&(_, byte)| byte == b'\n')
-                .map(|(at, _)| at)
-                .collect(),
+            newlines: text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at).collect(),
         }
     }
 
@@ -151,12 +129,7 @@ impl Node {
                     }
                 }
             }
-            (_, value) => {
-                *self = Self {
-                    origin: over.origin,
-                    value,
-                }
-            }
+            (_, value) => *self = Self { origin: over.origin, value },
         }
     }
 
@@ -175,24 +148,16 @@ impl Node {
         match &mut self.value {
             Tree::Table(table) => {
                 let origin = node.origin.clone();
-                let empty = || Self {
-                    origin,
-                    value: Tree::Table(BTreeMap::new()),
-                };
+                let empty = || Self { origin, value: Tree::Table(BTreeMap::new()) };
                 table.entry(head.to_owned()).or_insert_with(empty).set(rest, node)
             }
             Tree::List(items) => {
-                let index = head
-                    .parse()
-                    .ok()
-                    .or_else(|| items.iter().position(|item| item.name() == Some(head)));
+                let index =
+                    head.parse().ok().or_else(|| items.iter().position(|item| item.name() == Some(head)));
                 let known: Vec<_> = items.iter().map(|item| item.name().map(str::to_owned)).collect();
                 match index.and_then(|index: usize| items.get_mut(index)) {
                     Some(item) => item.set(rest, node),
-                    None => Err(format!(
-                        "the list has no element `{head}`; {}",
-                        list_of_elements(&known)
-                    )),
+                    None => Err(format!("the list has no element `{head}`; {}", list_of_elements(&known))),
                 }
             }
             Tree::Leaf(_) => Err(format!("`{head}` stands below a key that holds a plain value")),
@@ -219,12 +184,9 @@ impl Node {
     /// The plain TOML value.
     pub(super) fn to_toml(&self) -> toml::Value {
         match &self.value {
-            Tree::Table(table) => toml::Value::Table(
-                table
-                    .iter()
-                    .map(|(key, node)| (key.clone(), node.to_toml()))
-                    .collect(),
-            ),
+            Tree::Table(table) => {
+                toml::Value::Table(table.iter().map(|(key, node)| (key.clone(), node.to_toml())).collect())
+            }
             Tree::List(items) => toml::Value::Array(items.iter().map(Self::to_toml).collect()),
             Tree::Leaf(value) => value.clone(),
         }
@@ -249,13 +211,5 @@ fn list_of_elements(names: &[Option<String>]) -> String {
         Some(name) => format!("{index} (\"{name}\")"),
         None => index.to_string(),
     };
-    format!(
-        "it has {}",
-        names
-            .iter()
-            .enumerate()
-            .map(element)
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
+    format!("it has {}", names.iter().enumerate().map(element).collect::<Vec<_>>().join(", "))
 }

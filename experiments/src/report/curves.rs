@@ -46,22 +46,14 @@ pub fn curves_svg(history: &History, stage_names: &[String]) -> Result<String, R
         .stages
         .iter()
         .map(|(&index, stage)| {
-            let name = stage_names
-                .get(index)
-                .map_or_else(|| format!("stage {index}"), Clone::clone);
+            let name = stage_names.get(index).map_or_else(|| format!("stage {index}"), Clone::clone);
             (name, panels(stage))
         })
         .filter(|(_, panels)| !panels.is_empty())
         .collect();
     let num_rows = |panels: &[Panel]| panels.len().div_ceil(NUM_COLUMNS) as u32;
-    let height: u32 = stages
-        .iter()
-        .map(|(_, panels)| HEADING_HEIGHT + num_rows(panels) * PANEL.1)
-        .sum();
-    let size = (
-        NUM_COLUMNS as u32 * PANEL.0 + 2 * MARGIN,
-        height.max(HEADING_HEIGHT) + 2 * MARGIN,
-    );
+    let height: u32 = stages.iter().map(|(_, panels)| HEADING_HEIGHT + num_rows(panels) * PANEL.1).sum();
+    let size = (NUM_COLUMNS as u32 * PANEL.0 + 2 * MARGIN, height.max(HEADING_HEIGHT) + 2 * MARGIN);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -100,8 +92,7 @@ fn write(
     colour: RGBColor,
 ) -> Result<(), ReportError> {
     let style = ("sans-serif", size).into_font().color(&colour);
-    area.draw(&(EmptyElement::at(at) + Text::new(text.to_owned(), (0, 0), style)))
-        .map_err(refused)
+    area.draw(&(EmptyElement::at(at) + Text::new(text.to_owned(), (0, 0), style))).map_err(refused)
 }
 
 fn draw_panel(area: &Area<'_>, panel: &Panel) -> Result<(), ReportError> {
@@ -130,11 +121,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel) -> Result<(), ReportError> {
         .x_labels(6)
         .y_labels(5)
         .x_label_formatter(&|step| {
-            if step.fract() == 0.0 {
-                format!("{step:.0}")
-            } else {
-                String::new()
-            }
+            if step.fract() == 0.0 { format!("{step:.0}") } else { String::new() }
         })
         .y_label_formatter(&number)
         .draw()
@@ -145,15 +132,11 @@ fn draw_panel(area: &Area<'_>, panel: &Panel) -> Result<(), ReportError> {
             let upper = series.band.iter().map(|&(step, _, high)| (step, high));
             let lower = series.band.iter().rev().map(|&(step, low, _)| (step, low));
             let outline: Vec<_> = upper.chain(lower).collect();
-            chart
-                .draw_series([Polygon::new(outline, colour.mix(0.16))])
-                .map_err(refused)?;
+            chart.draw_series([Polygon::new(outline, colour.mix(0.16))]).map_err(refused)?;
         }
         if let [(step, value)] = series.points[..] {
             let dash = vec![(step - 0.2, value), (step + 0.2, value)];
-            chart
-                .draw_series([PathElement::new(dash, colour.stroke_width(5))])
-                .map_err(refused)?;
+            chart.draw_series([PathElement::new(dash, colour.stroke_width(5))]).map_err(refused)?;
         } else if series.points.len() < SMOOTH_FROM {
             let line = LineSeries::new(series.points.iter().copied(), colour.stroke_width(3));
             chart.draw_series(line).map_err(refused)?;
@@ -172,12 +155,7 @@ fn draw_legend(area: &Area<'_>, panel: &Panel) -> Result<u32, ReportError> {
     const ROW_HEIGHT: i32 = 24;
     let (mut left, mut row) = (24, 0);
     let mut num_labels = 0;
-    for (index, series) in panel
-        .series
-        .iter()
-        .enumerate()
-        .filter(|(_, series)| !series.label.is_empty())
-    {
+    for (index, series) in panel.series.iter().enumerate().filter(|(_, series)| !series.label.is_empty()) {
         // No font is at hand to measure with: 9 units a letter is a safe guess at this size.
         let width = 34 + 9 * series.label.chars().count() as i32;
         if left + width > PANEL.0 as i32 && left > 24 {
@@ -199,17 +177,14 @@ fn ranges(panel: &Panel) -> (Option<Range<f64>>, Option<Range<f64>>) {
     let points = || panel.series.iter().flat_map(|series| series.points.iter());
     let bands = || panel.series.iter().flat_map(|series| series.band.iter());
     let steps = points().map(|point| point.0);
-    let values = points()
-        .map(|point| point.1)
-        .chain(bands().flat_map(|band| [band.1, band.2]));
+    let values = points().map(|point| point.1).chain(bands().flat_map(|band| [band.1, band.2]));
     (around(steps, 0.0, 0.5), around(values, 0.06, 0.0))
 }
 
 /// From the least to the greatest, wider by `air` of the width, and by `least_air` at least.
 fn around(values: impl Iterator<Item = f64>, air: f64, least_air: f64) -> Option<Range<f64>> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     let width = high - low;
     if !width.is_finite() || low.abs().max(high.abs()) > 1e100 {
         return None;
@@ -229,10 +204,7 @@ fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = (points.len() / 40).max(2);
     let mean_at = |index: usize| {
         let window = &points[index.saturating_sub(reach)..(index + reach + 1).min(points.len())];
-        (
-            points[index].0,
-            window.iter().map(|point| point.1).sum::<f64>() / window.len() as f64,
-        )
+        (points[index].0, window.iter().map(|point| point.1).sum::<f64>() / window.len() as f64)
     };
     (0..points.len()).map(mean_at).collect()
 }
@@ -248,11 +220,7 @@ fn short(value: f64, range: &Range<f64>) -> String {
     } else {
         let decimals = (1.0 - (width / 5.0).log10().floor()).clamp(0.0, 6.0) as usize;
         let text = format!("{value:.decimals$}");
-        if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        } else {
-            text
-        }
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
     }
 }
 
@@ -264,13 +232,8 @@ mod tests {
     use crate::report::history::StageHistory;
 
     fn history(series: &[(&str, &[(usize, f64)])]) -> History {
-        let series = series
-            .iter()
-            .map(|&(name, points)| (name.to_owned(), points.to_vec()))
-            .collect();
-        History {
-            stages: BTreeMap::from([(0, StageHistory { series })]),
-        }
+        let series = series.iter().map(|&(name, points)| (name.to_owned(), points.to_vec())).collect();
+        History { stages: BTreeMap::from([(0, StageHistory { series })]) }
     }
 
     #[test]
@@ -284,25 +247,13 @@ mod tests {
             ("step_time", &[(1, 3.0)]),
             ("time/update", &[(1, 2.0)]),
         ]);
-        let titles: Vec<_> = panels(&history.stages[&0])
-            .into_iter()
-            .map(|panel| panel.title)
-            .collect();
+        let titles: Vec<_> = panels(&history.stages[&0]).into_iter().map(|panel| panel.title).collect();
         assert_eq!(
             titles,
-            [
-                "loss",
-                "reward (mean ± standard deviation)",
-                "reward: tag",
-                "seconds of a step",
-                "my_own"
-            ]
+            ["loss", "reward (mean ± standard deviation)", "reward: tag", "seconds of a step", "my_own"]
         );
         let svg = curves_svg(&history, &["<sft>".to_owned()]).unwrap();
-        assert!(
-            !svg.contains("<b>") && svg.contains("&lt;b&gt;&amp;"),
-            "text is not escaped"
-        );
+        assert!(!svg.contains("<b>") && svg.contains("&lt;b&gt;&amp;"), "text is not escaped");
         assert!(svg.contains("&lt;sft&gt;"));
         assert!(svg.contains("<polygon"), "the band is missing");
     }
@@ -320,18 +271,13 @@ mod tests {
         ] {
             curves_svg(&history(&[("loss", points)]), &[]).unwrap();
         }
-        assert!(
-            curves_svg(&History::default(), &[])
-                .unwrap()
-                .contains("no metrics yet")
-        );
+        assert!(curves_svg(&History::default(), &[]).unwrap().contains("no metrics yet"));
     }
 
     #[test]
     fn the_running_mean_keeps_a_straight_line_and_halves_noise() {
-        let points: Vec<_> = (0..100)
-            .map(|step| (step as f64, if step % 2 == 0 { 1.0 } else { -1.0 }))
-            .collect();
+        let points: Vec<_> =
+            (0..100).map(|step| (step as f64, if step % 2 == 0 { 1.0 } else { -1.0 })).collect();
         let mean = running_mean(&points);
         // A window of 5 of alternating ±1 has mean ±0.2.
         assert!((mean[50].1 - 0.2).abs() < 1e-12, "{:?}", mean[50]);

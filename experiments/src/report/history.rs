@@ -35,10 +35,7 @@ impl History {
     /// process leaves it, is no error.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let shown = path.display().to_string();
-        let failure = |source| ReportError::Io {
-            path: shown.clone(),
-            source,
-        };
+        let failure = |source| ReportError::Io { path: shown.clone(), source };
         let mut reader = BufReader::new(File::open(path).map_err(failure)?);
         let mut history = Self::default();
         let mut line = Vec::new();

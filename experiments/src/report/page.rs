@@ -63,11 +63,7 @@ pub fn page_html(page: &Page) -> Result<String, ReportError> {
             })
             .collect(),
     });
-    let cards = page
-        .cards
-        .iter()
-        .map(CardView::new)
-        .collect::<Result<Vec<_>, _>>()?;
+    let cards = page.cards.iter().map(CardView::new).collect::<Result<Vec<_>, _>>()?;
     // As an image the SVG cannot reach into the page, whatever it holds.
     let curves = page
         .curves_svg
@@ -99,11 +95,7 @@ mod tests {
             facts: vec![(bad.clone(), bad.clone())],
             table: Some(EvaluationTable {
                 columns: EvaluationTable::columns_of(false, true, std::slice::from_ref(&bad)),
-                rows: vec![Row {
-                    metric: bad.clone(),
-                    num_records: 1,
-                    values: vec![Some(0.0), Some(1.0)],
-                }],
+                rows: vec![Row { metric: bad.clone(), num_records: 1, values: vec![Some(0.0), Some(1.0)] }],
             }),
             curves_svg: Some(bad.clone()),
             cards: vec![SampleCard {
@@ -111,10 +103,7 @@ mod tests {
                 question: bad.clone(),
                 gold_answer: bad.clone(),
                 duration_sec: Some(10.0),
-                gold_spans: vec![Span {
-                    start_sec: 1.0,
-                    end_sec: 2.0,
-                }],
+                gold_spans: vec![Span { start_sec: 1.0, end_sec: 2.0 }],
                 frames: vec![Frame {
                     time_sec: 1.0,
                     image: RgbImage::from_pixel(64, 48, Rgb([200, 30, 30])),
@@ -125,10 +114,7 @@ mod tests {
                     label: bad.clone(),
                     text: bad.clone(),
                     reward: Some(0.5),
-                    boxes: vec![BoxAt {
-                        time_sec: 1.04,
-                        box_xyxy: [5.0, 5.0, f64::NAN, 9.0],
-                    }],
+                    boxes: vec![BoxAt { time_sec: 1.04, box_xyxy: [5.0, 5.0, f64::NAN, 9.0] }],
                     ..Answer::default()
                 }],
             }],
@@ -139,10 +125,7 @@ mod tests {
     #[test]
     fn text_of_models_and_files_is_only_text() {
         let html = page_html(&hostile()).unwrap();
-        assert!(
-            !html.contains("<script") && !html.contains("onerror=alert(1)>\""),
-            "{html}"
-        );
+        assert!(!html.contains("<script") && !html.contains("onerror=alert(1)>\""), "{html}");
         assert!(!html.contains("<img src=x"), "{html}");
         assert!(html.contains("&lt;script&gt;"));
         assert!(!html.contains("NaN"), "a broken box reached the page");
@@ -150,11 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_left_out() {
-        let html = page_html(&Page {
-            title: "empty".to_owned(),
-            ..Page::default()
-        })
-        .unwrap();
+        let html = page_html(&Page { title: "empty".to_owned(), ..Page::default() }).unwrap();
         for heading in ["Evaluation", "Curves", "Samples", "Configuration"] {
             assert!(!html.contains(&format!("<h2>{heading}")), "{heading}");
         }
@@ -163,15 +142,9 @@ mod tests {
     #[test]
     fn boxes_and_spans_are_drawn() {
         let mut page = hostile();
-        page.cards[0].answers[0].boxes = vec![BoxAt {
-            time_sec: 1.04,
-            box_xyxy: [64.0, 48.0, 128.0, 96.0],
-        }];
+        page.cards[0].answers[0].boxes = vec![BoxAt { time_sec: 1.04, box_xyxy: [64.0, 48.0, 128.0, 96.0] }];
         let html = page_html(&page).unwrap();
-        assert!(
-            html.contains(r#"x="64.0" y="48.0" width="64.0" height="48.0""#),
-            "{html}"
-        );
+        assert!(html.contains(r#"x="64.0" y="48.0" width="64.0" height="48.0""#), "{html}");
         assert!(html.contains("left:10.0%;width:10.0%"), "{html}");
     }
 }

@@ -26,30 +26,15 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     let mut left: Vec<&str> = stage.series.keys().map(String::as_str).collect();
     let mut panels = Vec::new();
     let points = |name: &str| -> Vec<(f64, f64)> {
-        stage
-            .series
-            .get(name)
-            .into_iter()
-            .flatten()
-            .map(|&(step, value)| (step as f64, value))
-            .collect()
+        stage.series.get(name).into_iter().flatten().map(|&(step, value)| (step as f64, value)).collect()
     };
     let mut take = |title: &str, names: &[&str], series: Vec<Series>| {
         left.retain(|name| !names.contains(name));
         if series.iter().any(|series| !series.points.is_empty()) {
-            panels.push(Panel {
-                title: title.to_owned(),
-                series,
-            });
+            panels.push(Panel { title: title.to_owned(), series });
         }
     };
-    let alone = |name: &str| {
-        vec![Series {
-            label: String::new(),
-            points: points(name),
-            band: Vec::new(),
-        }]
-    };
+    let alone = |name: &str| vec![Series { label: String::new(), points: points(name), band: Vec::new() }];
     // Names below `prefix` and above `suffix`, one line each, labelled by what stands between.
     let family = |prefix: &str, suffix: &str| -> (Vec<&str>, Vec<Series>) {
         let names: Vec<_> = stage
@@ -75,17 +60,11 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     take(
         "reward (mean ± standard deviation)",
         &["reward", "reward_std"],
-        vec![Series {
-            label: String::new(),
-            points: rewards,
-            band,
-        }],
+        vec![Series { label: String::new(), points: rewards, band }],
     );
-    for (title, prefix) in [
-        ("reward", "rewards/"),
-        ("task metric", "raw/"),
-        ("parts of the reward", "parts/"),
-    ] {
+    for (title, prefix) in
+        [("reward", "rewards/"), ("task metric", "raw/"), ("parts of the reward", "parts/")]
+    {
         let (names, series) = family(prefix, "/mean");
         for (task, series) in by_task(series) {
             take(&format!("{title}: {task}"), &names, series);
@@ -95,39 +74,20 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     take("evaluation", &names, series);
     take("KL to the reference", &["kl"], alone("kl"));
     take("entropy", &["entropy"], alone("entropy"));
-    let lengths = [
-        "completions/mean_length",
-        "completions/min_length",
-        "completions/max_length",
-    ];
+    let lengths = ["completions/mean_length", "completions/min_length", "completions/max_length"];
     let (low, high) = (points(lengths[1]), points(lengths[2]));
     let band = if low.len() == high.len() {
-        low.iter()
-            .zip(&high)
-            .map(|(low, high)| (low.0, low.1, high.1))
-            .collect()
+        low.iter().zip(&high).map(|(low, high)| (low.0, low.1, high.1)).collect()
     } else {
         Vec::new()
     };
     take(
         "answer length in tokens (mean, least to most)",
         &lengths,
-        vec![Series {
-            label: String::new(),
-            points: points(lengths[0]),
-            band,
-        }],
+        vec![Series { label: String::new(), points: points(lengths[0]), band }],
     );
-    take(
-        "share of completions cut off",
-        &["completions/clipped_ratio"],
-        alone("completions/clipped_ratio"),
-    );
-    take(
-        "share of groups without a signal",
-        &["frac_reward_zero_std"],
-        alone("frac_reward_zero_std"),
-    );
+    take("share of completions cut off", &["completions/clipped_ratio"], alone("completions/clipped_ratio"));
+    take("share of groups without a signal", &["frac_reward_zero_std"], alone("frac_reward_zero_std"));
     let (names, series) = family("clip_ratio/", "_mean");
     take("share of tokens clipped", &names, series);
     take("gradient norm", &["grad_norm"], alone("grad_norm"));
@@ -135,17 +95,10 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
 
     let (mut names, mut series) = family("time/", "");
     names.push("step_time");
-    series.push(Series {
-        label: "whole step".to_owned(),
-        points: points("step_time"),
-        band: Vec::new(),
-    });
+    series.push(Series { label: "whole step".to_owned(), points: points("step_time"), band: Vec::new() });
     take("seconds of a step", &names, series);
 
-    panels.extend(left.into_iter().map(|name| Panel {
-        title: name.to_owned(),
-        series: alone(name),
-    }));
+    panels.extend(left.into_iter().map(|name| Panel { title: name.to_owned(), series: alone(name) }));
     panels
 }
 

@@ -143,9 +143,7 @@ struct Bar {
 impl CardView {
     pub(super) fn new(card: &SampleCard) -> Result<Self, ReportError> {
         let best = best_answer(&card.answers);
-        let duration = card
-            .duration_sec
-            .filter(|duration| duration.is_finite() && *duration > 0.0);
+        let duration = card.duration_sec.filter(|duration| duration.is_finite() && *duration > 0.0);
         let has_spans =
             !card.gold_spans.is_empty() || card.answers.iter().any(|answer| !answer.spans.is_empty());
         let bars = |spans: &[Span]| -> Vec<Bar> {
@@ -158,10 +156,7 @@ impl CardView {
             label: answer.label.clone(),
             text: shown(&answer.text),
             score: score_text(answer),
-            goodness: answer
-                .reward
-                .filter(|reward| reward.is_finite())
-                .map(|reward| reward.clamp(0.0, 1.0)),
+            goodness: answer.reward.filter(|reward| reward.is_finite()).map(|reward| reward.clamp(0.0, 1.0)),
             truncated: answer.truncated,
             is_best: best == Some(index),
             bars: bars(&answer.spans),
@@ -189,17 +184,11 @@ impl FrameView {
         let rect = |corners: &[f64; 4]| rect_inside(corners, f64::from(width), f64::from(height));
         let mut predicted = Vec::new();
         for (index, answer) in card.answers.iter().enumerate() {
-            let boxes = answer
-                .boxes
-                .iter()
-                .filter(|found| (found.time_sec - frame.time_sec).abs() <= SAME_TIME_SEC);
+            let boxes =
+                answer.boxes.iter().filter(|found| (found.time_sec - frame.time_sec).abs() <= SAME_TIME_SEC);
             predicted.extend(boxes.filter_map(|found| {
                 let is_best = best == Some(index);
-                Some(PredictedRect {
-                    rect: rect(&found.box_xyxy)?,
-                    label: answer.label.clone(),
-                    is_best,
-                })
+                Some(PredictedRect { rect: rect(&found.box_xyxy)?, label: answer.label.clone(), is_best })
             }));
         }
         // The best goes on top of the others.
@@ -219,10 +208,7 @@ impl FrameView {
 /// The answer with the highest reward; the last one if none was scored.
 fn best_answer(answers: &[Answer]) -> Option<usize> {
     let reward = |index: &usize| {
-        answers[*index]
-            .reward
-            .filter(|reward| reward.is_finite())
-            .unwrap_or(f64::NEG_INFINITY)
+        answers[*index].reward.filter(|reward| reward.is_finite()).unwrap_or(f64::NEG_INFINITY)
     };
     (0..answers.len()).max_by(|left, right| reward(left).total_cmp(&reward(right)))
 }
@@ -292,10 +278,7 @@ fn jpeg_data_uri(image: &RgbImage) -> Result<String, ReportError> {
         image.height(),
         ExtendedColorType::Rgb8,
     )?;
-    Ok(format!(
-        "data:image/jpeg;base64,{}",
-        BASE64_STANDARD.encode(bytes.into_inner())
-    ))
+    Ok(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(bytes.into_inner())))
 }
 
 #[cfg(test)]
@@ -313,46 +296,17 @@ mod tests {
 
     #[test]
     fn spans_become_shares_of_the_clip() {
-        let half = bar(
-            &Span {
-                start_sec: 5.0,
-                end_sec: 20.0,
-            },
-            10.0,
-        )
-        .unwrap();
+        let half = bar(&Span { start_sec: 5.0, end_sec: 20.0 }, 10.0).unwrap();
         assert_eq!((half.left_percent, half.width_percent), (50.0, 50.0));
-        let point = bar(
-            &Span {
-                start_sec: 10.0,
-                end_sec: 10.0,
-            },
-            10.0,
-        )
-        .unwrap();
+        let point = bar(&Span { start_sec: 10.0, end_sec: 10.0 }, 10.0).unwrap();
         assert_eq!((point.left_percent, point.width_percent), (99.5, 0.5));
-        assert!(
-            bar(
-                &Span {
-                    start_sec: f64::NAN,
-                    end_sec: 1.0
-                },
-                10.0
-            )
-            .is_none()
-        );
+        assert!(bar(&Span { start_sec: f64::NAN, end_sec: 1.0 }, 10.0).is_none());
     }
 
     #[test]
     fn the_best_answer_has_the_highest_reward() {
-        let answer = |reward| Answer {
-            reward,
-            ..Answer::default()
-        };
-        assert_eq!(
-            best_answer(&[answer(Some(0.2)), answer(Some(0.9)), answer(None)]),
-            Some(1)
-        );
+        let answer = |reward| Answer { reward, ..Answer::default() };
+        assert_eq!(best_answer(&[answer(Some(0.2)), answer(Some(0.9)), answer(None)]), Some(1));
         assert_eq!(best_answer(&[answer(Some(f64::NAN)), answer(Some(0.0))]), Some(1));
         assert_eq!(best_answer(&[answer(None), answer(None)]), Some(1));
         assert_eq!(best_answer(&[]), None);

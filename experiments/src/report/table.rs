@@ -52,24 +52,15 @@ impl EvaluationTable {
     pub fn columns_of(has_constant: bool, has_base: bool, stages: &[String]) -> Vec<Column> {
         let mut columns = Vec::new();
         if has_constant {
-            columns.push(Column {
-                name: "constant".to_owned(),
-                delta_from: None,
-            });
+            columns.push(Column { name: "constant".to_owned(), delta_from: None });
         }
         let mut previous = None;
         if has_base {
             previous = Some(columns.len());
-            columns.push(Column {
-                name: "base".to_owned(),
-                delta_from: None,
-            });
+            columns.push(Column { name: "base".to_owned(), delta_from: None });
         }
         for stage in stages {
-            columns.push(Column {
-                name: stage.clone(),
-                delta_from: previous,
-            });
+            columns.push(Column { name: stage.clone(), delta_from: previous });
             previous = Some(columns.len() - 1);
         }
         columns
@@ -77,24 +68,12 @@ impl EvaluationTable {
 
     /// The cells of a row, one per column.
     pub(super) fn cells(&self, row: &Row) -> Vec<Cell> {
-        let value_of = |column: usize| {
-            row.values
-                .get(column)
-                .copied()
-                .flatten()
-                .filter(|value| value.is_finite())
-        };
-        let best = (0..self.columns.len())
-            .filter_map(value_of)
-            .max_by(f64::total_cmp);
+        let value_of =
+            |column: usize| row.values.get(column).copied().flatten().filter(|value| value.is_finite());
+        let best = (0..self.columns.len()).filter_map(value_of).max_by(f64::total_cmp);
         let cell = |(index, column): (usize, &Column)| {
             let Some(value) = value_of(index) else {
-                return Cell {
-                    value: "–".to_owned(),
-                    delta: String::new(),
-                    direction: "",
-                    is_best: false,
-                };
+                return Cell { value: "–".to_owned(), delta: String::new(), direction: "", is_best: false };
             };
             let change = column.delta_from.and_then(value_of).map(|from| value - from);
             let (delta, direction) = match change {
@@ -102,12 +81,7 @@ impl EvaluationTable {
                 Some(change) if change.abs() < SMALLEST_DELTA => ("±0.000".to_owned(), ""),
                 Some(change) => (format!("{change:+.3}"), if change > 0.0 { "up" } else { "down" }),
             };
-            Cell {
-                value: format!("{value:.3}"),
-                delta,
-                direction,
-                is_best: best == Some(value),
-            }
+            Cell { value: format!("{value:.3}"), delta, direction, is_best: best == Some(value) }
         };
         self.columns.iter().enumerate().map(cell).collect()
     }
@@ -119,33 +93,19 @@ impl EvaluationTable {
         for row in &self.rows {
             let mut line = vec![row.metric.clone(), row.num_records.to_string()];
             line.extend(self.cells(row).into_iter().map(|cell| {
-                let delta = if cell.delta.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", cell.delta)
-                };
+                let delta = if cell.delta.is_empty() { String::new() } else { format!(" ({})", cell.delta) };
                 format!("{}{delta}", cell.value)
             }));
             lines.push(line);
         }
-        let width = |column: usize| {
-            lines
-                .iter()
-                .map(|line| line[column].chars().count())
-                .max()
-                .unwrap_or(0)
-                .max(3)
-        };
+        let width =
+            |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3);
         let widths: Vec<_> = (0..lines[0].len()).map(width).collect();
         let text_of = |line: &Vec<String>| {
-            let cells = line
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| match column {
-                    0 => format!("{:<width$}", cell.replace('|', "\\|")),
-                    _ => format!("{cell:>width$}"),
-                });
+            let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+                0 => format!("{:<width$}", cell.replace('|', "\\|")),
+                _ => format!("{cell:>width$}"),
+            });
             format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
         };
         let rule = |(column, width): (usize, &usize)| match column {
@@ -155,12 +115,7 @@ impl EvaluationTable {
         let mut text = text_of(&lines[0]);
         text.push_str(&format!(
             "| {} |\n",
-            widths
-                .iter()
-                .enumerate()
-                .map(rule)
-                .collect::<Vec<_>>()
-                .join(" | ")
+            widths.iter().enumerate().map(rule).collect::<Vec<_>>().join(" | ")
         ));
         lines[1..].iter().for_each(|line| text.push_str(&text_of(line)));
         text
@@ -197,15 +152,9 @@ mod tests {
             cells.iter().map(|cell| cell.delta.as_str()).collect::<Vec<_>>(),
             ["", "", "+0.500", "-0.062"]
         );
-        assert_eq!(
-            cells.iter().map(|cell| cell.is_best).collect::<Vec<_>>(),
-            [false, false, true, false]
-        );
+        assert_eq!(cells.iter().map(|cell| cell.is_best).collect::<Vec<_>>(), [false, false, true, false]);
         let gaps = table.cells(&table.rows[1]);
-        assert_eq!(
-            gaps.iter().map(|cell| cell.value.as_str()).collect::<Vec<_>>(),
-            ["0.500", "–", "–", "–"]
-        );
+        assert_eq!(gaps.iter().map(|cell| cell.value.as_str()).collect::<Vec<_>>(), ["0.500", "–", "–", "–"]);
     }
 
     #[test]

@@ -37,12 +37,15 @@ pub(super) fn prune(folder: &Path, stage_index: usize, limit: usize) -> Result<(
         return Ok(());
     }
     let prefix = format!("{stage_index:02}-");
-    let of_stage = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+    let of_stage =
+        |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
     let dirs: Vec<PathBuf> = all(folder)?.into_iter().filter(of_stage).collect();
     for dir in dirs.iter().take(dirs.len().saturating_sub(limit)) {
         // Renamed first: a half-removed checkpoint must not look like one.
         let doomed = folder.join(".tmp-removed");
-        fs::rename(dir, &doomed).and_then(|()| fs::remove_dir_all(&doomed)).with_context(|| dir.display().to_string())?;
+        fs::rename(dir, &doomed)
+            .and_then(|()| fs::remove_dir_all(&doomed))
+            .with_context(|| dir.display().to_string())?;
     }
     Ok(())
 }

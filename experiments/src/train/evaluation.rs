@@ -84,7 +84,8 @@ impl Evaluator<'_> {
         model: &M,
         device: &B::Device,
     ) -> Result<Vec<String>> {
-        let progress = Progress::start(&format!("evaluate {label} on {}", split.name), places.len(), "records");
+        let progress =
+            Progress::start(&format!("evaluate {label} on {}", split.name), places.len(), "records");
         let max_new_tokens = |task| self.settings.max_new_tokens.get(task);
         let predictor = Predictor {
             tokenizer: self.preparer.processor.tokenizer(),

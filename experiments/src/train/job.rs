@@ -156,8 +156,12 @@ impl Job for TrainJob<'_> {
                         checkpoint_dir(&checkpoints, before, &previous.name, previous.trainer.max_steps)
                     }
                 };
-                let resumed = state.as_ref().filter(|state| state.stage_index == index).map(|state| (&model_dir, state));
-                let mut running = self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
+                let resumed = state
+                    .as_ref()
+                    .filter(|state| state.stage_index == index)
+                    .map(|state| (&model_dir, state));
+                let mut running =
+                    self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {
@@ -175,7 +179,11 @@ impl Job for TrainJob<'_> {
                     stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
                     stopped: false,
                 };
-                model = running.run(model.with_vision_trainable(!stage.trainer.freeze_vision_tower), done, &mut observer)?;
+                model = running.run(
+                    model.with_vision_trainable(!stage.trainer.freeze_vision_tower),
+                    done,
+                    &mut observer,
+                )?;
                 let stopped = observer.stopped;
                 observer.progress.finish();
                 if stopped {
@@ -186,7 +194,8 @@ impl Job for TrainJob<'_> {
             if let Some(evaluator) = &evaluator {
                 let limit = evaluator.settings.limit;
                 // When an earlier start finished a later stage, the answers of this one are stored.
-                columns.push((stage.name.clone(), evaluator.run(&stage.name, limit, &model.valid(), device)?));
+                columns
+                    .push((stage.name.clone(), evaluator.run(&stage.name, limit, &model.valid(), device)?));
             }
         }
         let final_dir = self.run_dir.path().join("model");
@@ -227,10 +236,19 @@ impl TrainJob<'_> {
             learner = learner.load(dir, device)?;
         }
         let order_seed = derive_seed(seed, "order", 0);
-        let stream = MixtureStream::new(&self.train, &stage.data.tasks, order_seed, resumed.map(|(_, state)| &state.stream))?;
+        let stream = MixtureStream::new(
+            &self.train,
+            &stage.data.tasks,
+            order_seed,
+            resumed.map(|(_, state)| &state.stream),
+        )?;
         let skip_bad = self.experiment.data.on_bad_row == OnBadRow::Skip;
-        let feeder =
-            Feeder::new(Box::new(stream), Arc::new(preparer.clone()), stage.trainer.num_prompts_per_step, skip_bad);
+        let feeder = Feeder::new(
+            Box::new(stream),
+            Arc::new(preparer.clone()),
+            stage.trainer.num_prompts_per_step,
+            skip_bad,
+        );
         let config = LoopConfig {
             max_steps: stage.trainer.max_steps,
             micro_batch_size: stage.trainer.micro_batch_size,

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         (Some(path), _) => start(path, args)?,
         (None, Some(dir)) => {
             let run_dir = RunDir::resume(dir)?;
-            let experiment = config::load(&dir.join(CONFIG_FILE), &[]).context("the run directory's own config")?;
+            let experiment =
+                config::load(&dir.join(CONFIG_FILE), &[]).context("the run directory's own config")?;
             (experiment, run_dir)
         }
         (None, None) => unreachable!("the command line asks for one of the two"),

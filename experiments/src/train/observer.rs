@@ -113,7 +113,12 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         Ok(())
     }
 
-    fn save<M: Policy<B>>(&mut self, step: usize, model: &M, learner: &Learner<B, M>) -> Result<(), TrainError> {
+    fn save<M: Policy<B>>(
+        &mut self,
+        step: usize,
+        model: &M,
+        learner: &Learner<B, M>,
+    ) -> Result<(), TrainError> {
         let dir = checkpoint_dir(&self.checkpoints, self.stage_index, &self.stage.name, step);
         if self.saved == step && dir.exists() {
             return Ok(());
@@ -127,10 +132,16 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         };
         checkpoint::save(&dir, model, self.source, learner, &state)?;
         self.saved = step;
-        prune(&self.checkpoints, self.stage_index, self.stage.trainer.save_total_limit).map_err(observer_error)
+        prune(&self.checkpoints, self.stage_index, self.stage.trainer.save_total_limit)
+            .map_err(observer_error)
     }
 
-    fn evaluate<M: Policy<B>>(&mut self, step: usize, model: &M, metrics: &mut BTreeMap<String, f64>) -> Result<(), TrainError> {
+    fn evaluate<M: Policy<B>>(
+        &mut self,
+        step: usize,
+        model: &M,
+        metrics: &mut BTreeMap<String, f64>,
+    ) -> Result<(), TrainError> {
         let Some(evaluator) = self.evaluator else { return Ok(()) };
         let label = format!("{}-step-{step:06}", self.stage.name);
         let limit = evaluator.settings.limit_during_training;
@@ -145,7 +156,12 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
 }
 
 impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
-    fn on_step(&mut self, report: &StepReport<'_>, model: &M, learner: &Learner<B, M>) -> Result<Flow, TrainError> {
+    fn on_step(
+        &mut self,
+        report: &StepReport<'_>,
+        model: &M,
+        learner: &Learner<B, M>,
+    ) -> Result<Flow, TrainError> {
         let trainer = &self.stage.trainer;
         let (step, last) = (report.step, report.step == trainer.max_steps);
         let at = Position { stage: self.stage_index, step };
@@ -176,7 +192,13 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         Ok(Flow::Continue)
     }
 
-    fn on_failure(&mut self, groups: &[RolloutGroup], model: &M, learner: &Learner<B, M>, done: usize) -> Result<(), TrainError> {
+    fn on_failure(
+        &mut self,
+        groups: &[RolloutGroup],
+        model: &M,
+        learner: &Learner<B, M>,
+        done: usize,
+    ) -> Result<(), TrainError> {
         for group in groups {
             tracing::error!("the failed step held {}", group.prepared.origin);
         }

@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
-use medgrpo_datasets::{
-    Content, Dataset, Frames, Gold, TaskKind, TaskSample, VideoRef,
-    video::load_frames,
-};
+use medgrpo_datasets::{Content, Dataset, Frames, Gold, TaskKind, TaskSample, VideoRef, video::load_frames};
 use medgrpo_rewards::{leaderboard::Report, parse};
 
 use super::evaluation::{SplitResult, read_predictions};
@@ -42,7 +39,10 @@ pub(super) fn write(
         let by_column: BTreeMap<&str, BTreeMap<&str, &Report>> = columns
             .iter()
             .map(|(name, results)| {
-                (name.as_str(), results.iter().map(|result| (result.split.as_str(), &result.report)).collect())
+                (
+                    name.as_str(),
+                    results.iter().map(|result| (result.split.as_str(), &result.report)).collect(),
+                )
             })
             .collect();
         write_atomic(&root.join(EVALUATION_FILE), &serde_json::to_vec_pretty(&by_column)?)?;
@@ -51,7 +51,8 @@ pub(super) fn write(
     let history = History::read(&root.join(METRICS_FILE))?;
     let curves = curves_svg(&history, &stages)?;
     write_atomic(&root.join(CURVES_FILE), curves.as_bytes())?;
-    let labels: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "constant").collect();
+    let labels: Vec<&str> =
+        columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "constant").collect();
     let page = Page {
         title: root.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned()),
         facts: facts(experiment),
@@ -78,7 +79,12 @@ fn rows(columns: &[(String, Vec<SplitResult>)]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (place, split) in first.iter().enumerate() {
         let value = |results: &Vec<SplitResult>, name: &str| {
-            results[place].report.headlines().into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+            results[place]
+                .report
+                .headlines()
+                .into_iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, value)| value)
         };
         let mut names: Vec<&'static str> = Vec::new();
         for (name, _) in columns.iter().flat_map(|(_, results)| results[place].report.headlines()) {
@@ -107,8 +113,10 @@ fn cards(predictions: &Path, eval: &[EvalSplit], labels: &[&str]) -> Result<Vec<
     for split in eval {
         let mut answers: Vec<(&str, BTreeMap<usize, String>)> = Vec::new();
         for label in labels {
-            let stored = read_predictions(&predictions.join(format!("{}-{label}.json", split.name)))?.unwrap_or_default();
-            answers.push((*label, stored.into_iter().map(|answer| (answer.row, answer.prediction)).collect()));
+            let stored = read_predictions(&predictions.join(format!("{}-{label}.json", split.name)))?
+                .unwrap_or_default();
+            answers
+                .push((*label, stored.into_iter().map(|answer| (answer.row, answer.prediction)).collect()));
         }
         for task in TaskKind::BENCHMARK {
             let answered = |place: &usize| {
@@ -195,7 +203,11 @@ fn frames(sample: &TaskSample, clip: &VideoRef) -> Result<Vec<Frame>> {
             // A drawn region's frame must be among those asked for.
             let count = FRAMES_PER_CARD.min(paths.len());
             let region = clip.region.map(|region| region.frame_index);
-            region.into_iter().chain((0..count).map(|number| number * paths.len() / count)).map(|index| (index, None)).collect()
+            region
+                .into_iter()
+                .chain((0..count).map(|number| number * paths.len() / count))
+                .map(|index| (index, None))
+                .collect()
         }
     };
     let indices: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();

@@ -36,7 +36,13 @@ pub(super) fn append_patches(
         Layout { patch: config.patch_size, merge: config.merge_size, temporal: config.temporal_patch_size };
 
     let start = values.len();
-    values.resize(start + grid.num_patches() * layout.values_per_patch(), 0.0);
+    let num_values = grid.num_patches() * layout.values_per_patch();
+    if start == 0 {
+        // Memory that comes zeroed from the system: no pass over it.
+        *values = vec![0.0; num_values];
+    } else {
+        values.resize(start + num_values, 0.0);
+    }
     let values_per_band = grid.w * layout.merge * layout.values_per_patch();
     let bands_per_time = grid.h / layout.merge;
     values[start..]

@@ -134,7 +134,10 @@ impl Qwen25VlConfig {
         if vision.out_hidden_size != text.hidden_size {
             return Err(vision_reader.error(
                 "out_hidden_size",
-                format!("{} differs from the language model's hidden_size {}", vision.out_hidden_size, text.hidden_size),
+                format!(
+                    "{} differs from the language model's hidden_size {}",
+                    vision.out_hidden_size, text.hidden_size
+                ),
             ));
         }
         let tied = match root.opt_bool("tie_word_embeddings")? {
@@ -160,7 +163,12 @@ impl Qwen25VlConfig {
     }
 
     /// The `config.json` of a fresh checkpoint in the published flat layout.
-    pub fn to_json(text: &TextConfig, vision: &VisionConfig, tie_word_embeddings: bool, special: SpecialTokenIds) -> Value {
+    pub fn to_json(
+        text: &TextConfig,
+        vision: &VisionConfig,
+        tie_word_embeddings: bool,
+        special: SpecialTokenIds,
+    ) -> Value {
         json!({
             "architectures": ["Qwen2_5_VLForConditionalGeneration"],
             "model_type": "qwen2_5_vl",
@@ -240,7 +248,8 @@ fn read_text(reader: &Reader<'_>) -> Result<TextConfig, ModelError> {
         Some(parameters) => Some(parameters),
         None => reader.object("rope_scaling")?,
     };
-    let scaling = scaling.ok_or_else(|| reader.error("rope_scaling", "missing: M-RoPE needs its sections"))?;
+    let scaling =
+        scaling.ok_or_else(|| reader.error("rope_scaling", "missing: M-RoPE needs its sections"))?;
     for key in ["type", "rope_type"] {
         if let Some(kind) = scaling.opt_str(key)?
             && kind != "mrope"
@@ -271,7 +280,10 @@ fn read_text(reader: &Reader<'_>) -> Result<TextConfig, ModelError> {
         max_position_embeddings: reader.opt_size("max_position_embeddings")?.unwrap_or(32_768),
     };
     if hidden_size % heads != 0 || config.head_dim() % 2 != 0 {
-        return Err(reader.error("num_attention_heads", format!("{heads} heads do not divide hidden_size {hidden_size} into even parts")));
+        return Err(reader.error(
+            "num_attention_heads",
+            format!("{heads} heads do not divide hidden_size {hidden_size} into even parts"),
+        ));
     }
     if heads % config.num_key_value_heads != 0 {
         return Err(reader.error(
@@ -281,7 +293,10 @@ fn read_text(reader: &Reader<'_>) -> Result<TextConfig, ModelError> {
     }
     let total: usize = config.mrope_section.iter().sum();
     if total != config.head_dim() / 2 {
-        return Err(scaling.error("mrope_section", format!("sums to {total}, but half a head is {}", config.head_dim() / 2)));
+        return Err(scaling.error(
+            "mrope_section",
+            format!("sums to {total}, but half a head is {}", config.head_dim() / 2),
+        ));
     }
     Ok(config)
 }
@@ -303,7 +318,9 @@ fn read_vision(reader: &Reader<'_>) -> Result<VisionConfig, ModelError> {
         spatial_merge_size: reader.opt_size("spatial_merge_size")?.unwrap_or(2),
         temporal_patch_size: reader.opt_size("temporal_patch_size")?.unwrap_or(2),
         window_size: reader.opt_size("window_size")?.unwrap_or(112),
-        fullatt_block_indexes: reader.opt_sizes("fullatt_block_indexes")?.unwrap_or_else(|| vec![7, 15, 23, 31]),
+        fullatt_block_indexes: reader
+            .opt_sizes("fullatt_block_indexes")?
+            .unwrap_or_else(|| vec![7, 15, 23, 31]),
         tokens_per_second: reader.f64_or("tokens_per_second", 4.0)?,
     };
     if config.in_channels != 3 {
@@ -319,7 +336,8 @@ fn read_vision(reader: &Reader<'_>) -> Result<VisionConfig, ModelError> {
 }
 
 const ROOT_KEYS: &[&str] = &["text_config", "vision_config", "model_type", "vision_token_id"];
-const TOKEN_KEYS: &[&str] = &["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"];
+const TOKEN_KEYS: &[&str] =
+    &["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"];
 const TEXT_KEYS: &[&str] = &[
     "model_type",
     "vocab_size",

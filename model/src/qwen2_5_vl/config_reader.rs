@@ -37,16 +37,27 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn error(&self, key: &str, message: impl Into<String>) -> ModelError {
-        ModelError::Config { path: self.path.to_owned(), key: format!("{}{key}", self.prefix), message: message.into() }
+        ModelError::Config {
+            path: self.path.to_owned(),
+            key: format!("{}{key}", self.prefix),
+            message: message.into(),
+        }
     }
 
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    fn typed<T>(&self, key: &str, wanted: &str, convert: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, ModelError> {
+    fn typed<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        convert: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
         self.get(key)
-            .map(|value| convert(value).ok_or_else(|| self.error(key, format!("must be {wanted}, not {value}"))))
+            .map(|value| {
+                convert(value).ok_or_else(|| self.error(key, format!("must be {wanted}, not {value}")))
+            })
             .transpose()
     }
 
@@ -99,7 +110,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn u32_or(&self, key: &str, default: u32) -> Result<u32, ModelError> {
-        let id = self.typed(key, "a token id", |value| value.as_u64().and_then(|id| u32::try_from(id).ok()))?;
+        let id =
+            self.typed(key, "a token id", |value| value.as_u64().and_then(|id| u32::try_from(id).ok()))?;
         Ok(id.unwrap_or(default))
     }
 
@@ -123,7 +135,10 @@ impl<'a> Reader<'a> {
     pub(super) fn refuse_unknown(&self, known: &[&[&str]]) -> Result<(), ModelError> {
         let known = |key: &str| known.iter().any(|keys| keys.contains(&key)) || BOOKKEEPING.contains(&key);
         match self.object.keys().find(|key| !known(key)) {
-            Some(key) => Err(self.error(key, "is not a field this implementation knows; it may change the numbers, so it is refused")),
+            Some(key) => Err(self.error(
+                key,
+                "is not a field this implementation knows; it may change the numbers, so it is refused",
+            )),
             None => Ok(()),
         }
     }

@@ -20,7 +20,6 @@ use crate::{
     weights::load_weights,
 };
 
-
 /// Qwen2.5-VL (Bai et al. 2025).
 #[derive(Module, Debug)]
 pub struct Qwen25Vl<B: Backend> {
@@ -39,7 +38,8 @@ impl<B: Backend> Qwen25Vl<B> {
         Self {
             visual: VisionTower::new(&config.vision, device),
             model: TextModel::new(text, device),
-            lm_head: (!config.tie_word_embeddings).then(|| linear(text.hidden_size, text.vocab_size, false, device)),
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| linear(text.hidden_size, text.vocab_size, false, device)),
             config: config.clone(),
         }
     }
@@ -79,12 +79,18 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         positions::rope_positions(self.config(), input)
     }
 
-    fn embed(&self, sequences: &[Vec<u32>], features: Option<Tensor<B, 2>>, device: &B::Device) -> Tensor<B, 2> {
+    fn embed(
+        &self,
+        sequences: &[Vec<u32>],
+        features: Option<Tensor<B, 2>>,
+        device: &B::Device,
+    ) -> Tensor<B, 2> {
         let config = self.config();
         let ids: Vec<i32> = sequences.iter().flatten().map(|id| *id as i32).collect();
         let num_tokens = ids.len();
         let table = self.model.embed_tokens.weight.val();
-        let embedded = table.select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [num_tokens]), device));
+        let embedded =
+            table.select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [num_tokens]), device));
         let Some(features) = features else {
             return embedded;
         };
@@ -146,7 +152,12 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
 
     fn placeholder_ids(&self) -> Vec<u32> {
         let config = self.config();
-        vec![config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id]
+        vec![
+            config.image_token_id,
+            config.video_token_id,
+            config.vision_start_token_id,
+            config.vision_end_token_id,
+        ]
     }
 }
 

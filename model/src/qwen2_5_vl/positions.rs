@@ -84,10 +84,7 @@ fn position_ids(
             ))
         })?;
         let num_tokens = merged_tokens(grid, rules.merge_size)?;
-        let run = input_ids[index..]
-            .iter()
-            .take_while(|&&other| other == id)
-            .count();
+        let run = input_ids[index..].iter().take_while(|&&other| other == id).count();
         if run != num_tokens {
             return Err(ModelError::Input(format!(
                 "{run} {kind} placeholders at token {index}, but its grid {}x{}x{} needs {num_tokens}",
@@ -98,9 +95,7 @@ fn position_ids(
         index += run;
     }
     if images.next().is_some() || videos.next().is_some() {
-        return Err(ModelError::Input(
-            "more images or videos than placeholders in the token ids".to_owned(),
-        ));
+        return Err(ModelError::Input("more images or videos than placeholders in the token ids".to_owned()));
     }
     Ok(positions)
 }
@@ -125,9 +120,7 @@ fn push_grid(
     start: i64,
 ) -> Result<i64, ModelError> {
     if !second_per_grid.is_finite() || second_per_grid < 0.0 {
-        return Err(ModelError::Input(format!(
-            "second_per_grid_ts of {second_per_grid} is not a duration"
-        )));
+        return Err(ModelError::Input(format!("second_per_grid_ts of {second_per_grid} is not a duration")));
     }
     let (height, width) = (grid.h / rules.merge_size, grid.w / rules.merge_size);
     let mut largest = start;
@@ -202,17 +195,9 @@ mod tests {
 
     #[test]
     fn mixed_inputs_take_their_own_grids_in_order_of_appearance() {
-        let ids = [
-            START, VIDEO, VIDEO, END, START, IMAGE, END, START, IMAGE, IMAGE, END,
-        ];
-        let positions = position_ids(
-            &RULES,
-            &ids,
-            &[grid(1, 2, 2), grid(1, 2, 4)],
-            &[grid(2, 2, 2)],
-            &[1.0],
-        )
-        .unwrap();
+        let ids = [START, VIDEO, VIDEO, END, START, IMAGE, END, START, IMAGE, IMAGE, END];
+        let positions =
+            position_ids(&RULES, &ids, &[grid(1, 2, 2), grid(1, 2, 4)], &[grid(2, 2, 2)], &[1.0]).unwrap();
         assert_eq!(positions.t, [0, 1, 3, 4, 5, 6, 7, 8, 9, 9, 11]);
         assert_eq!(positions.w, [0, 1, 1, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
@@ -233,10 +218,7 @@ mod tests {
             (&[START, VIDEO], vec![], vec![grid(1, 2, 2)], vec![-1.0]),
         ] {
             let got = position_ids(&RULES, ids, &images, &videos, &seconds);
-            assert!(
-                matches!(got, Err(ModelError::Input(_))),
-                "{ids:?} {images:?} {videos:?} {seconds:?}"
-            );
+            assert!(matches!(got, Err(ModelError::Input(_))), "{ids:?} {images:?} {videos:?} {seconds:?}");
         }
     }
 }

@@ -75,7 +75,11 @@ impl<B: Backend> TextModel<B> {
         context: DecoderContext<'_, B>,
     ) -> Tensor<B, 2> {
         let device = hidden.device();
-        let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim() };
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim(),
+        };
         let angles = mrope_angles(config, positions);
         let DecoderContext { own_mask, prompt, prompt_mask, mut own } = context;
         let pass = Pass {
@@ -127,7 +131,8 @@ impl<B: Backend> DecoderLayer<B> {
         index: usize,
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
-        let (attended, key_value) = self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), pass, index, past);
+        let (attended, key_value) =
+            self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), pass, index, past);
         let hidden = hidden + attended;
         let mlp = self.mlp.forward(self.post_attention_layernorm.forward(hidden.clone()));
         (hidden + mlp, key_value)
@@ -143,7 +148,8 @@ impl<B: Backend> SelfAttention<B> {
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
         let Pass { rows, heads, .. } = *pass;
-        let query = pass.rotary_q.rotate(self.q_proj.forward(x.clone())).mul_scalar((heads.dim as f64).powf(-0.5));
+        let query =
+            pass.rotary_q.rotate(self.q_proj.forward(x.clone())).mul_scalar((heads.dim as f64).powf(-0.5));
         let new = KeyValue {
             key: split_heads(pass.rotary_k.rotate(self.k_proj.forward(x.clone())), rows, heads.kv, heads.dim),
             value: split_heads(self.v_proj.forward(x), rows, heads.kv, heads.dim),
@@ -167,8 +173,12 @@ impl<B: Backend> SelfAttention<B> {
 /// Rotary angles `[tokens, head_dim / 2]`: each frequency follows the axis its section names.
 fn mrope_angles(config: &TextConfig, positions: &Positions) -> Vec<f32> {
     let frequencies = inverse_frequencies(config.rope_theta, config.head_dim());
-    let axes: Vec<usize> =
-        config.mrope_section.iter().enumerate().flat_map(|(axis, count)| std::iter::repeat_n(axis, *count)).collect();
+    let axes: Vec<usize> = config
+        .mrope_section
+        .iter()
+        .enumerate()
+        .flat_map(|(axis, count)| std::iter::repeat_n(axis, *count))
+        .collect();
     let by_axis = [&positions.t, &positions.h, &positions.w];
     (0..positions.t.len())
         .flat_map(|token| {

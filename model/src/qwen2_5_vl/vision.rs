@@ -98,10 +98,9 @@ impl<B: Backend> VisionTower<B> {
         let windows = Segmentation::windows(config, &grids);
         let slices = Segmentation::slices(&grids);
         // Rows go through the tower in window order, as all but a few blocks want them.
-        let to_slices = slices.selection_from(&windows.order).map(|there| Reorder {
-            back: index(invert(&there), device),
-            there: index(there, device),
-        });
+        let to_slices = slices
+            .selection_from(&windows.order)
+            .map(|there| Reorder { back: index(invert(&there), device), there: index(there, device) });
         let identity = windows.order.iter().enumerate().all(|(place, &patch)| place == patch as usize);
 
         let dim = config.patch_dim();
@@ -110,7 +109,10 @@ impl<B: Backend> VisionTower<B> {
         for &patch in &windows.order {
             values.extend_from_slice(&rows[patch as usize * dim..(patch as usize + 1) * dim]);
         }
-        let mut hidden = self.patch_embed.proj.forward(Tensor::from_data(TensorData::new(values, [num_patches, dim]), device));
+        let mut hidden = self
+            .patch_embed
+            .proj
+            .forward(Tensor::from_data(TensorData::new(values, [num_patches, dim]), device));
         let angles = patch_angles(config, &grids, &windows.order);
         let rotary = RotaryTable::new(&angles, config.head_dim() / 2, 2 * config.num_heads, device);
 
@@ -125,8 +127,12 @@ impl<B: Backend> VisionTower<B> {
         if identity {
             return merged;
         }
-        let units: Vec<i32> =
-            windows.order.iter().step_by(config.merge_unit()).map(|patch| patch / config.merge_unit() as i32).collect();
+        let units: Vec<i32> = windows
+            .order
+            .iter()
+            .step_by(config.merge_unit())
+            .map(|patch| patch / config.merge_unit() as i32)
+            .collect();
         merged.select(0, index(invert(&units), device))
     }
 }
@@ -239,7 +245,9 @@ fn patch_angles(config: &VisionConfig, grids: &[GridThw], order: &[i32]) -> Vec<
         .iter()
         .flat_map(|&patch| {
             let (row, col) = places[patch as usize];
-            [row, col].into_iter().flat_map(|place| frequencies.iter().map(move |frequency| place as f32 * frequency))
+            [row, col]
+                .into_iter()
+                .flat_map(|place| frequencies.iter().map(move |frequency| place as f32 * frequency))
         })
         .collect()
 }

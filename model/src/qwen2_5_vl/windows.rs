@@ -36,7 +36,9 @@ impl Segmentation {
                     let units = (top..rows.min(top + side))
                         .flat_map(|row| (left..cols.min(left + side)).map(move |col| row * cols + col));
                     let unit = config.merge_unit();
-                    segments.push(units.flat_map(|index| first + index * unit..first + (index + 1) * unit).collect());
+                    segments.push(
+                        units.flat_map(|index| first + index * unit..first + (index + 1) * unit).collect(),
+                    );
                 }
             }
         });

@@ -32,7 +32,10 @@ pub fn load_weights<B: Backend, M: Module<B>>(
             return None;
         };
         if flattened(stored, info.shape.len()) != info.shape {
-            problems.push(format!("  wrong shape: {} is {stored:?}, the config asks for {:?}", info.name, info.shape));
+            problems.push(format!(
+                "  wrong shape: {} is {stored:?}, the config asks for {:?}",
+                info.name, info.shape
+            ));
             return None;
         }
         if failure.is_some() {

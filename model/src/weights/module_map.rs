@@ -102,7 +102,8 @@ impl<B: Backend, F: FnMut(ParamInfo, Values)> ModuleVisitor<B> for Reader<F> {
         let info = ParamInfo::new(&self.path, &dims);
         let transposed = info.transposed;
         let fetch = move || {
-            let values: Vec<f32> = tensor.to_data().convert::<f32>().into_vec().expect("converted to f32 just before");
+            let values: Vec<f32> =
+                tensor.to_data().convert::<f32>().into_vec().expect("converted to f32 just before");
             if transposed { transpose(&values, dims[0], dims[1]) } else { values }
         };
         (self.visit)(info, Values(Box::new(fetch)));

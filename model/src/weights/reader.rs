@@ -44,8 +44,13 @@ impl CheckpointReader {
             let index: ShardIndex = serde_json::from_str(&text)
                 .map_err(|error| ModelError::file(&index_path, format!("not a shard index: {error}")))?;
             let files: BTreeSet<String> = index.weight_map.values().cloned().collect();
-            if let Some(file) = files.iter().find(|file| Path::new(file).components().count() != 1 || file.contains("..")) {
-                return Err(ModelError::file(&index_path, format!("shard `{file}` is not a plain file name")));
+            if let Some(file) =
+                files.iter().find(|file| Path::new(file).components().count() != 1 || file.contains(".."))
+            {
+                return Err(ModelError::file(
+                    &index_path,
+                    format!("shard `{file}` is not a plain file name"),
+                ));
             }
             (files.into_iter().collect(), Some(index.weight_map))
         } else if dir.join(SINGLE).exists() {
@@ -59,7 +64,8 @@ impl CheckpointReader {
             reader.add_shard(&dir.join(file))?;
         }
         if let Some(weight_map) = indexed
-            && let Some(name) = weight_map.keys().find(|name| !reader.tensors.contains_key(&*published_name(name)))
+            && let Some(name) =
+                weight_map.keys().find(|name| !reader.tensors.contains_key(&*published_name(name)))
         {
             return Err(ModelError::file(index_path, format!("names tensor `{name}`, which no shard holds")));
         }
@@ -76,11 +82,19 @@ impl CheckpointReader {
         let data_start = header + size_of::<u64>();
         for (name, info) in metadata.tensors() {
             if data_start.checked_add(info.data_offsets.1).is_none_or(|end| end > map.len()) {
-                return Err(ModelError::file(path, format!("tensor `{name}` ends after the end of the file: truncated?")));
+                return Err(ModelError::file(
+                    path,
+                    format!("tensor `{name}` ends after the end of the file: truncated?"),
+                ));
             }
             let published = published_name(&name).into_owned();
-            if let Some((_, other, _)) = self.tensors.insert(published, (self.shards.len(), name.clone(), info.clone())) {
-                return Err(ModelError::file(path, format!("tensor `{name}` stands twice in the checkpoint (also as `{other}`)")));
+            if let Some((_, other, _)) =
+                self.tensors.insert(published, (self.shards.len(), name.clone(), info.clone()))
+            {
+                return Err(ModelError::file(
+                    path,
+                    format!("tensor `{name}` stands twice in the checkpoint (also as `{other}`)"),
+                ));
             }
         }
         self.shards.push(Shard { path: path.to_owned(), map, data_start });
@@ -97,7 +111,9 @@ impl CheckpointReader {
             dtype: info.dtype,
             shape: info.shape.clone(),
         };
-        CheckpointLayout { tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), stored(tensor))).collect() }
+        CheckpointLayout {
+            tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), stored(tensor))).collect(),
+        }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
@@ -112,7 +128,8 @@ impl CheckpointReader {
     pub(super) fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let (shard, stored_name, info) = &self.tensors[name];
         let shard = &self.shards[*shard];
-        let bytes = &shard.map[shard.data_start + info.data_offsets.0..shard.data_start + info.data_offsets.1];
+        let bytes =
+            &shard.map[shard.data_start + info.data_offsets.0..shard.data_start + info.data_offsets.1];
         match info.dtype {
             Dtype::F32 => Ok(widen(bytes, f32::from_le_bytes)),
             Dtype::F16 => Ok(widen(bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),

@@ -10,7 +10,9 @@ use crate::fixture::{self, Deviation, Fixture, MAX_NEW_TOKENS, Tensors};
 
 #[test]
 fn score_writes_the_log_probabilities_of_the_last_answers() {
-    for (name, more) in [("flat_tied", ["--batch-size", "3"]), ("flat_untied_bf16_sharded", ["--threads", "1"])] {
+    for (name, more) in
+        [("flat_tied", ["--batch-size", "3"]), ("flat_untied_bf16_sharded", ["--threads", "1"])]
+    {
         let fixture = Fixture::open(name);
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("scores.jsonl");
@@ -23,8 +25,12 @@ fn score_writes_the_log_probabilities_of_the_last_answers() {
             assert_eq!(keys(line), ["index", "token_ids", "logprobs"]);
             assert_eq!(line["index"], index);
             assert_eq!(ids(&line["token_ids"]), fixture.reference.ids(&format!("{index}.answer_token_ids")));
-            let ours: Vec<f32> =
-                line["logprobs"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect();
+            let ours: Vec<f32> = line["logprobs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|value| value.as_f64().unwrap() as f32)
+                .collect();
             deviation.add(&record.name, &ours, &fixture.reference.f32s(&format!("{index}.answer_logprobs")));
         }
         deviation.check(&format!("{name}, score"), 1e-3, 2e-5);
@@ -43,7 +49,8 @@ fn generate_writes_the_greedy_answers() {
             let out = dir.path().join("answers.jsonl");
             let mut args = verb("generate", name, "prompts", &out);
             let length = MAX_NEW_TOKENS.to_string();
-            let more = ["--max-new-tokens", &length, "--repetition-penalty", penalty, "--num-generations", "2"];
+            let more =
+                ["--max-new-tokens", &length, "--repetition-penalty", penalty, "--num-generations", "2"];
             args.extend(more.map(str::to_owned));
             assert_eq!(succeed(args), "");
             let lines = lines(&out);
@@ -76,7 +83,8 @@ fn sampled_answers_depend_on_the_seed_alone() {
         let out = dir.path().join("answers.jsonl");
         let mut args = verb("generate", "flat_all_full", "prompts", &out);
         let sampling = ["--temperature", "1", "--top-p", "0.9", "--top-k", "50", "--num-generations", "3"];
-        let rest = ["--max-new-tokens", "10", "--seed", seed, "--batch-size", batch_size, "--threads", threads];
+        let rest =
+            ["--max-new-tokens", "10", "--seed", seed, "--batch-size", batch_size, "--threads", threads];
         args.extend(sampling.into_iter().chain(rest).map(str::to_owned));
         succeed(args);
         std::fs::read_to_string(out).unwrap()
@@ -104,13 +112,17 @@ fn inspect_writes_what_the_model_sees() {
                 }
             }
             // The patches themselves are compared with Pillow's in `parity`.
-            for (key, patches) in
-                [("pixel_values", &record.conversation.images), ("pixel_values_videos", &record.conversation.videos)]
-            {
+            for (key, patches) in [
+                ("pixel_values", &record.conversation.images),
+                ("pixel_values_videos", &record.conversation.videos),
+            ] {
                 if !patches.grids.is_empty() {
                     let name = format!("{index}.{key}");
                     let rows = patches.num_patches();
-                    assert_eq!((seen.get(&name).dtype, seen.shape(&name)), (Dtype::F32, &[rows, patches.values.len() / rows][..]));
+                    assert_eq!(
+                        (seen.get(&name).dtype, seen.shape(&name)),
+                        (Dtype::F32, &[rows, patches.values.len() / rows][..])
+                    );
                     assert!(seen.f32s(&name) == patches.values, "{name}");
                     expected += 1;
                 }
@@ -135,7 +147,9 @@ fn bench_prints_one_json_object() {
     let data = root.join("flat_all_full.messages.jsonl");
     for what in ["forward", "train", "generate", "process"] {
         for data in [Some(&data), None] {
-            let mut args = ["bench", "--what", what, "--batch-size", "2", "--seq-len", "32", "--json"].map(str::to_owned).to_vec();
+            let mut args = ["bench", "--what", what, "--batch-size", "2", "--seq-len", "32", "--json"]
+                .map(str::to_owned)
+                .to_vec();
             args.extend(["--max-new-tokens", "3", "--repetitions", "3", "--model"].map(str::to_owned));
             args.push(model.to_str().unwrap().to_owned());
             if let Some(data) = data {
@@ -144,7 +158,8 @@ fn bench_prints_one_json_object() {
             let stdout = succeed(args);
             assert_eq!(stdout.lines().count(), 1, "{stdout}");
             let result: Value = serde_json::from_str(&stdout).unwrap();
-            let number = |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("no number `{key}` in {stdout}"));
+            let number =
+                |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("no number `{key}` in {stdout}"));
             assert_eq!(result["what"], what);
             assert_eq!(result["device"], "cpu");
             assert_eq!(result["batch_size"], 2);

@@ -32,7 +32,15 @@ fn verb(verb: &str, name: &str, what: &str, out: &Path) -> Vec<String> {
 
 fn verb_on(verb: &str, model: &Path, data: &Path, out: &Path) -> Vec<String> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let args = [verb.to_owned(), "--model".into(), text(model), "--data".into(), text(data), "--out".into(), text(out)];
+    let args = [
+        verb.to_owned(),
+        "--model".into(),
+        text(model),
+        "--data".into(),
+        text(data),
+        "--out".into(),
+        text(out),
+    ];
     args.to_vec()
 }
 

@@ -1,7 +1,11 @@
 //! Vision features, logits of whole sequences (single and padded) and log-probabilities of answers.
 
 use anyhow::Result;
-use burn::tensor::{Tensor, backend::{AutodiffBackend, Backend}};
+use burn::tensor::{
+    Tensor,
+    backend::{AutodiffBackend, Backend},
+};
+use medgrpo::device::Job;
 use medgrpo_model::{
     attention::{Mask, Rows},
     checkpoint::Pretrained,
@@ -10,7 +14,6 @@ use medgrpo_model::{
     qwen2_5_vl::Qwen25Vl,
     vlm::{DecoderContext, Positions, Vlm},
 };
-use medgrpo::device::Job;
 
 use crate::{
     device::on_device,
@@ -106,7 +109,8 @@ fn run<B: Backend>(
     let mask = Mask::causal(valid, device);
     let context = DecoderContext { own_mask: Some(&mask), prompt: None, prompt_mask: None, own: None };
     let hidden = model.embed(sequences, features, device);
-    let hidden = model.decode(hidden, Rows::independent(sequences.len(), sequences[0].len()), positions, context);
+    let hidden =
+        model.decode(hidden, Rows::independent(sequences.len(), sequences[0].len()), positions, context);
     numbers(model.logits(hidden))
 }
 
@@ -129,9 +133,11 @@ fn padded<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device
     for side in ["left", "right"] {
         let key = |key: &str| format!("batch.{side}.{key}");
         let len = tensors.shape(&key("input_ids"))[1];
-        let sequences: Vec<Vec<u32>> = tensors.ids(&key("input_ids")).chunks(len).map(<[u32]>::to_vec).collect();
+        let sequences: Vec<Vec<u32>> =
+            tensors.ids(&key("input_ids")).chunks(len).map(<[u32]>::to_vec).collect();
         let mask = tensors.i64s(&key("attention_mask"));
-        let valid: Vec<Vec<bool>> = mask.chunks(len).map(|row| row.iter().map(|valid| *valid == 1).collect()).collect();
+        let valid: Vec<Vec<bool>> =
+            mask.chunks(len).map(|row| row.iter().map(|valid| *valid == 1).collect()).collect();
         let axes = tensors.i64s(&key("position_ids"));
         let axes: Vec<&[i64]> = axes.chunks(records.len() * len).collect();
         let positions = Positions { t: axes[0].to_vec(), h: axes[1].to_vec(), w: axes[2].to_vec() };
@@ -144,7 +150,10 @@ fn padded<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device
             let delta = own.next() - own.len() as i64 - (len - own.len()) as i64;
             let reference = tensors.i64s(&key("rope_deltas"))[row];
             // Stock code counts the padding into the delta of a row of a batch with media.
-            assert!(reference == delta || reference == delta + (len - own.len()) as i64, "{side}: rope_deltas");
+            assert!(
+                reference == delta || reference == delta + (len - own.len()) as i64,
+                "{side}: rope_deltas"
+            );
         }
         let ours = run(model, &inputs, &sequences, &valid, &positions, device);
         let vocab = model.vocab_size();
@@ -164,7 +173,8 @@ fn real<T: Copy>(values: &[T], valid: &[bool], width: usize) -> Vec<T> {
 
 /// All records in one batch of mixed lengths, and each alone.
 fn log_probs<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device) -> Result<()> {
-    let answers: Vec<Vec<Vec<u32>>> = fixture.records.iter().map(|record| vec![record.answer.clone()]).collect();
+    let answers: Vec<Vec<Vec<u32>>> =
+        fixture.records.iter().map(|record| vec![record.answer.clone()]).collect();
     let groups: Vec<Group<'_>> = fixture
         .records
         .iter()

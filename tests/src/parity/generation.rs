@@ -80,9 +80,18 @@ fn sampled<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Devic
     let together = generate(model, &prompts, &seeds, &config(fixture, sampling, 4), device)?;
     let banned = model.placeholder_ids();
     for (index, group) in together.iter().enumerate() {
-        let alone = generate(model, &prompts[index..=index], &seeds[index..=index], &config(fixture, sampling, 2), device)?;
+        let alone = generate(
+            model,
+            &prompts[index..=index],
+            &seeds[index..=index],
+            &config(fixture, sampling, 2),
+            device,
+        )?;
         assert_eq!(alone[0], group[..2], "{}, seed {}: depends on the batch", fixture.name, seeds[index]);
-        assert!(group.iter().any(|completion| completion != &group[0]), "completions of a group are all the same");
+        assert!(
+            group.iter().any(|completion| completion != &group[0]),
+            "completions of a group are all the same"
+        );
         for completion in group {
             assert!(completion.token_ids.iter().all(|id| !banned.contains(id)), "a placeholder was sampled");
         }

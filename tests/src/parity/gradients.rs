@@ -49,7 +49,11 @@ impl Job for Gradients {
             let loss = scored.log_probs.sum().div_scalar(count as f64).neg();
             let value = f64::from(numbers(loss.clone())[0]);
             let reference = f64::from(fixture.reference.f32s("grad.loss")[0]);
-            assert!((value - reference).abs() <= MAX, "{}: loss {value}, reference {reference}", fixture.name);
+            assert!(
+                (value - reference).abs() <= MAX,
+                "{}: loss {value}, reference {reference}",
+                fixture.name
+            );
 
             let gradients = gradients(&model, &loss.backward());
             let norms = fixture.figures["gradient_l2"].as_object().unwrap();
@@ -60,12 +64,20 @@ impl Job for Gradients {
                 let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
                 let reference = norms[name].as_f64().unwrap();
                 let relative = (norm - reference).abs() / reference;
-                assert!(relative <= RELATIVE, "{}: |gradient| of {name} is {norm}, not {reference}", fixture.name);
+                assert!(
+                    relative <= RELATIVE,
+                    "{}: |gradient| of {name} is {norm}, not {reference}",
+                    fixture.name
+                );
                 worst_norm = worst_norm.max(relative);
                 let key = format!("grad.{name}");
                 if fixture.reference.has(&key) {
                     let relative = relative_l2(values, &fixture.reference.f32s(&key));
-                    assert!(relative <= RELATIVE, "{}: gradient of {name} is {relative:e} away", fixture.name);
+                    assert!(
+                        relative <= RELATIVE,
+                        "{}: gradient of {name} is {relative:e} away",
+                        fixture.name
+                    );
                     worst = worst.max(relative);
                 }
             }
@@ -75,14 +87,21 @@ impl Job for Gradients {
                 (value - reference).abs(),
                 gradients.len()
             );
-            assert_eq!(worst > 0.0, matches!(&*fixture.name, "flat_tied" | "flat_all_full"), "whole gradients compared");
+            assert_eq!(
+                worst > 0.0,
+                matches!(&*fixture.name, "flat_tied" | "flat_all_full"),
+                "whole gradients compared"
+            );
         }
         Ok(())
     }
 }
 
 /// Every parameter's gradient by published name, linear weights as `[output, input]`; zeros where none arrived.
-pub(super) fn gradients<B: AutodiffBackend, M: Module<B>>(model: &M, gradients: &B::Gradients) -> BTreeMap<String, Vec<f32>> {
+pub(super) fn gradients<B: AutodiffBackend, M: Module<B>>(
+    model: &M,
+    gradients: &B::Gradients,
+) -> BTreeMap<String, Vec<f32>> {
     let mut collector = Collector::<B> { gradients, path: Vec::new(), found: BTreeMap::new() };
     model.visit(&mut collector);
     collector.found

@@ -27,7 +27,10 @@ fn every_missing_surplus_and_wrong_shaped_tensor_is_named() {
                 spoilt.push(from.to_owned());
             }
         };
-        rename("model.language_model.layers.2.self_attn.v_proj.bias", "model.language_model.layers.9.self_attn.v_proj.bias");
+        rename(
+            "model.language_model.layers.2.self_attn.v_proj.bias",
+            "model.language_model.layers.9.self_attn.v_proj.bias",
+        );
         rename("model.visual.merger.mlp.2.weight", "visual.extra");
         for name in ["lm_head.weight", "model.visual.patch_embed.proj.weight"] {
             if let Some(stored) = tensors.0.get_mut(name) {
@@ -90,7 +93,8 @@ fn broken_weight_files_are_named() {
     std::fs::remove_file(dir.join(shard)).unwrap();
     let error = load_error(&dir);
     assert!(error.contains(shard), "{error}");
-    std::fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map": {"a": "../b.safetensors"}}"#).unwrap();
+    std::fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map": {"a": "../b.safetensors"}}"#)
+        .unwrap();
     let error = load_error(&dir);
     assert!(error.contains("index.json") && error.contains("../b.safetensors"), "{error}");
 }
@@ -169,9 +173,8 @@ fn in_file(shard: &Path) -> Vec<(String, String)> {
 }
 
 fn write_tensors(tensors: &Tensors, path: &Path) {
-    let views = tensors
-        .0
-        .iter()
-        .map(|(name, stored)| (name, TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes).unwrap()));
+    let views = tensors.0.iter().map(|(name, stored)| {
+        (name, TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes).unwrap())
+    });
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }

@@ -4,6 +4,9 @@ use medgrpo_model::sampling::{Sampler, Sampling};
 
 use crate::fixture::{self, Tensors};
 
+/// Its logits are -1, 0, 1, -1, ...
+const ROW_OF_TIES: usize = 3;
+
 #[test]
 fn filtered_logits_equal_the_reference() {
     let tensors = Tensors::read(&fixture::root().join("logits_processors.safetensors"));
@@ -18,9 +21,14 @@ fn filtered_logits_equal_the_reference() {
             let mut ours = logits[row * vocab..(row + 1) * vocab].to_vec();
             let seen = &ids[row * ids.len() / rows..(row + 1) * ids.len() / rows];
             let token = Sampler::new(sampling, 5, 0, seen).next(&mut ours, &[]);
-            let reference = &reference[row * vocab..(row + 1) * vocab];
-            assert!(reference[token as usize].is_finite(), "{setting}, row {row}: a filtered token was drawn");
-            for (id, (ours, reference)) in ours.iter().zip(reference).enumerate() {
+            assert!(ours[token as usize].is_finite(), "{setting}, row {row}: a filtered token was drawn");
+            let mut reference = reference[row * vocab..(row + 1) * vocab].to_vec();
+            if row == ROW_OF_TIES && sampling.top_p < 1.0 {
+                // torch's sort is not stable: how many of equal logits stay is defined, which of them is not.
+                ours.sort_by(f32::total_cmp);
+                reference.sort_by(f32::total_cmp);
+            }
+            for (id, (ours, reference)) in ours.iter().zip(&reference).enumerate() {
                 let equal = ours == reference || (ours - reference).abs() <= 1e-6 * reference.abs();
                 assert!(equal, "{setting}, row {row}, token {id}: {ours}, reference {reference}");
             }

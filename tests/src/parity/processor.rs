@@ -23,7 +23,11 @@ fn token_ids_grids_and_positions_equal_the_reference() {
                 assert_eq!(grids(patches), optional(tensors, &reference(key)), "{what}: {key}");
             }
             match tensors.has(&reference("second_per_grid_ts")) {
-                true => assert_eq!(seen.second_per_grid_ts, tensors.f32s(&reference("second_per_grid_ts")), "{what}"),
+                true => assert_eq!(
+                    seen.second_per_grid_ts,
+                    tensors.f32s(&reference("second_per_grid_ts")),
+                    "{what}"
+                ),
                 false => assert!(seen.second_per_grid_ts.is_empty(), "{what}"),
             }
             let positions = rope_positions(&config, seen).unwrap();
@@ -44,7 +48,8 @@ fn prompts_of_their_own_equal_conversations_without_their_answer() {
             max_prompt_tokens: None,
         };
         let prompts = fixture::root().join(format!("{}.prompts.jsonl", fixture.name));
-        let prompts: Vec<_> = medgrpo_datasets::read_messages(&prompts).unwrap().map(Result::unwrap).collect();
+        let prompts: Vec<_> =
+            medgrpo_datasets::read_messages(&prompts).unwrap().map(Result::unwrap).collect();
         assert_eq!(prompts.len(), fixture.records.len());
         for (prompt, record) in prompts.iter().zip(&fixture.records) {
             let encoded = preparer.encode_conversation(&record.name, &prompt.messages, true).unwrap();
@@ -76,13 +81,19 @@ fn pixels_are_within_a_grey_level_of_pillow() {
                 });
                 assert_eq!(ours.len(), theirs.len(), "{what}");
                 for (place, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-                    assert!((ours - theirs).abs() <= 1.001, "{what}: level {ours} at {place}, Pillow's is {theirs}");
+                    assert!(
+                        (ours - theirs).abs() <= 1.001,
+                        "{what}: level {ours} at {place}, Pillow's is {theirs}"
+                    );
                     compared += 1;
                     exact += usize::from((ours - theirs).abs() < 1e-3);
                 }
-                if let Some(floats) = fixture.reference.has(&format!("{index}.{key}")).then(|| format!("{index}.{key}")) {
+                if let Some(floats) =
+                    fixture.reference.has(&format!("{index}.{key}")).then(|| format!("{index}.{key}"))
+                {
                     let theirs = fixture.reference.f32s(&floats);
-                    let wrong = patches.values.iter().zip(&theirs).filter(|(a, b)| (*a - *b).abs() > 1e-6).count();
+                    let wrong =
+                        patches.values.iter().zip(&theirs).filter(|(a, b)| (*a - *b).abs() > 1e-6).count();
                     assert_eq!(wrong, 0, "{what}: normalised values differ");
                     stored_floats += theirs.len();
                 }
@@ -116,7 +127,12 @@ fn denormalise(values: &[f32], config: &ImageProcessorConfig) -> Vec<f64> {
 }
 
 /// The stored levels of a record, the one kept frame of a still patch repeated; `None` where they are not stored.
-fn reference_levels(fixture: &Fixture, index: usize, key: &str, config: &ImageProcessorConfig) -> Option<Vec<f64>> {
+fn reference_levels(
+    fixture: &Fixture,
+    index: usize,
+    key: &str,
+    config: &ImageProcessorConfig,
+) -> Option<Vec<f64>> {
     let tensors = &fixture.reference;
     if tensors.has(&format!("{index}.{key}")) {
         return Some(denormalise(&tensors.f32s(&format!("{index}.{key}")), config));

@@ -37,19 +37,25 @@ impl Job for Saving {
             let dir = tempfile::tempdir()?;
             save_into(&model, &source, SavePrecision::AsLoaded, dir.path())?;
             compare(name, &Tensors::read_checkpoint(dir.path()), &original);
-            assert_eq!(json(&dir.path().join("config.json")), json(&fixture.dir.join("config.json")), "{name}");
+            assert_eq!(
+                json(&dir.path().join("config.json")),
+                json(&fixture.dir.join("config.json")),
+                "{name}"
+            );
             for entry in std::fs::read_dir(&fixture.dir)? {
                 let path = entry?.path();
                 let file = path.file_name().unwrap().to_str().unwrap();
                 if file != "config.json" && !file.starts_with("model") {
-                    let saved = std::fs::read(dir.path().join(file)).unwrap_or_else(|error| panic!("{name}: {file}: {error}"));
+                    let saved = std::fs::read(dir.path().join(file))
+                        .unwrap_or_else(|error| panic!("{name}: {file}: {error}"));
                     assert!(saved == std::fs::read(&path)?, "{name}: {file} differs");
                 }
             }
 
             let wide = tempfile::tempdir()?;
             save_into(&model, &source, SavePrecision::F32, wide.path())?;
-            let widened = Tensors(original.0.iter().map(|(name, stored)| (name.clone(), widen(stored))).collect());
+            let widened =
+                Tensors(original.0.iter().map(|(name, stored)| (name.clone(), widen(stored))).collect());
             compare(name, &Tensors::read_checkpoint(wide.path()), &widened);
             let config = std::fs::read_to_string(wide.path().join("config.json"))?;
             assert!(!config.contains("float16"), "{name}: config.json still names another type than float32");

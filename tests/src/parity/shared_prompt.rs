@@ -51,7 +51,8 @@ impl Job for SharedPrompt {
                 alone.push(numbers(scored.log_probs));
             }
         }
-        let groups: Vec<(&Encoded, &[Vec<u32>])> = prompts.into_iter().zip(completions.iter().map(Vec::as_slice)).collect();
+        let groups: Vec<(&Encoded, &[Vec<u32>])> =
+            prompts.into_iter().zip(completions.iter().map(Vec::as_slice)).collect();
         let shared = score(&model, &groups, device)?;
         let [_, len] = shared.log_probs.dims();
         for (row, alone) in numbers(shared.log_probs.clone()).chunks(len).zip(&alone) {
@@ -61,7 +62,8 @@ impl Job for SharedPrompt {
 
         let ours = gradients(&model, &loss(&shared, weight, device).backward());
         let reference = gradients(&model, &lone_loss.backward());
-        let worst = ours.iter().map(|(name, values)| relative_l2(values, &reference[name])).fold(0.0, f64::max);
+        let worst =
+            ours.iter().map(|(name, values)| relative_l2(values, &reference[name])).fold(0.0, f64::max);
         println!("shared prompts against single runs, gradients: worst relative L2 distance {worst:.1e}");
         assert!(worst <= 1e-5);
         Ok(())
@@ -73,7 +75,8 @@ fn score<B: AutodiffBackend, M: Module<B> + medgrpo_model::vlm::Vlm<B>>(
     groups: &[(&Encoded, &[Vec<u32>])],
     device: &B::Device,
 ) -> Result<CompletionLogProbs<B>> {
-    let groups: Vec<Group<'_>> = groups.iter().map(|(prompt, completions)| Group { prompt, completions }).collect();
+    let groups: Vec<Group<'_>> =
+        groups.iter().map(|(prompt, completions)| Group { prompt, completions }).collect();
     Ok(completion_log_probs(model, &groups, LogProbOptions::default(), device)?)
 }
 

@@ -47,7 +47,9 @@ impl Advantage for GroupMean {
                     Scale::Batch => batch.std + self.epsilon,
                     Scale::None => 1.0,
                 };
-                let advantage = |reward: &Option<f32>| reward.map_or(0.0, |reward| (f64::from(reward) - own.mean) / denominator);
+                let advantage = |reward: &Option<f32>| {
+                    reward.map_or(0.0, |reward| (f64::from(reward) - own.mean) / denominator)
+                };
                 group.iter().map(|reward| advantage(reward) as f32).collect()
             })
             .collect()
@@ -85,7 +87,10 @@ mod tests {
 
     #[test]
     fn no_scale_is_the_plain_distance() {
-        assert_eq!(one_group(Scale::None, &[Some(1.0), Some(0.0), Some(0.5), Some(0.5)]), [0.5, -0.5, 0.0, 0.0]);
+        assert_eq!(
+            one_group(Scale::None, &[Some(1.0), Some(0.0), Some(0.5), Some(0.5)]),
+            [0.5, -0.5, 0.0, 0.0]
+        );
     }
 
     #[test]
@@ -105,7 +110,8 @@ mod tests {
 
     #[test]
     fn batch_scale_shares_one_deviation() {
-        let advantages = GroupMean::trl(Scale::Batch).advantages(&[vec![Some(1.0), Some(0.0)], vec![Some(0.2), Some(0.0)]]);
+        let advantages = GroupMean::trl(Scale::Batch)
+            .advantages(&[vec![Some(1.0), Some(0.0)], vec![Some(0.2), Some(0.0)]]);
         let ratio = advantages[0][0] / advantages[1][0];
         assert!((ratio - 5.0).abs() < 1e-4, "{advantages:?}");
     }

@@ -12,7 +12,10 @@ pub struct KlToReference;
 
 impl<B: Backend> Objective<B> for KlToReference {
     fn losses(&self, batch: &TokenBatch<B>) -> TokenLosses<B> {
-        let reference = batch.ref_log_probs.clone().expect("the loop gives reference log-probabilities where a term needs them");
+        let reference = batch
+            .ref_log_probs
+            .clone()
+            .expect("the loop gives reference log-probabilities where a term needs them");
         let distance = reference - batch.log_probs.clone();
         let kl = distance.clone().exp() - distance - 1.0;
         TokenLosses { metrics: vec![("kl", kl.clone().detach())], losses: kl }

@@ -10,6 +10,9 @@ pub struct Nll;
 
 impl<B: Backend> Objective<B> for Nll {
     fn losses(&self, batch: &TokenBatch<B>) -> TokenLosses<B> {
-        TokenLosses { losses: batch.log_probs.clone().mul(batch.advantages.clone()).neg(), metrics: Vec::new() }
+        TokenLosses {
+            losses: batch.log_probs.clone().mul(batch.advantages.clone()).neg(),
+            metrics: Vec::new(),
+        }
     }
 }

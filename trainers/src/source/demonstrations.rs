@@ -33,5 +33,8 @@ fn demonstrate(prepared: PreparedSample) -> Result<RolloutGroup, TrainError> {
         });
     };
     let text = prepared.sample.answer.clone().unwrap_or_default();
-    Ok(RolloutGroup { prepared, completions: vec![RolloutCompletion { token_ids, text, truncated: false, score: None }] })
+    Ok(RolloutGroup {
+        prepared,
+        completions: vec![RolloutCompletion { token_ids, text, truncated: false, score: None }],
+    })
 }

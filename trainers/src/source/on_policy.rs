@@ -45,10 +45,14 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         while samples.peek().is_some() {
             let chunk: Vec<(usize, PreparedSample)> = samples.by_ref().take(prompts_at_a_time).collect();
             let prompts: Vec<_> = chunk.iter().map(|(_, prepared)| &prepared.prompt).collect();
-            let seeds: Vec<u64> = chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
+            let seeds: Vec<u64> =
+                chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
             let completions = generate(policy, &prompts, &seeds, &self.generation, device)?;
             for ((_, prepared), completions) in chunk.into_iter().zip(completions) {
-                let completions = completions.into_iter().map(|completion| self.unscored(completion)).collect::<Result<_, _>>()?;
+                let completions = completions
+                    .into_iter()
+                    .map(|completion| self.unscored(completion))
+                    .collect::<Result<_, _>>()?;
                 groups.push(RolloutGroup { prepared, completions });
             }
         }

@@ -61,18 +61,9 @@ pub(super) fn validate_choices(wire: &ExperimentWire) -> Vec<Finding> {
         let Some(ratio) = stage.trainer.warmup_ratio else {
             continue;
         };
-        judge.number(
-            &key,
-            ratio,
-            (0.0..=1.0).contains(&ratio),
-            "at least 0 and at most 1",
-        );
+        judge.number(&key, ratio, (0.0..=1.0).contains(&ratio), "at least 0 and at most 1");
         if stage.trainer.warmup_steps.is_some() {
-            judge.note(
-                &key,
-                format!("`{key}` and `warmup_steps` are both given"),
-                "give one of them",
-            );
+            judge.note(&key, format!("`{key}` and `warmup_steps` are both given"), "give one of them");
         }
     }
     judge.findings
@@ -85,31 +76,19 @@ struct Judge {
 
 impl Judge {
     fn note(&mut self, key: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
-        self.findings.push(Finding {
-            key: key.into(),
-            message: message.into(),
-            help: help.into(),
-        });
+        self.findings.push(Finding { key: key.into(), message: message.into(), help: help.into() });
     }
 
     fn at_least(&mut self, key: &str, value: usize, least: usize) {
         if value < least {
-            self.note(
-                key,
-                format!("`{key}` is {value}"),
-                format!("it must be at least {least}"),
-            );
+            self.note(key, format!("`{key}` is {value}"), format!("it must be at least {least}"));
         }
     }
 
     /// `allowed` says in words what `is_allowed` tests.
     fn number(&mut self, key: &str, value: f64, is_allowed: bool, allowed: &str) {
         if !is_allowed || !value.is_finite() {
-            self.note(
-                key,
-                format!("`{key}` is {value}"),
-                format!("it must be {allowed}"),
-            );
+            self.note(key, format!("`{key}` is {value}"), format!("it must be {allowed}"));
         }
     }
 
@@ -130,12 +109,7 @@ impl Judge {
         self.at_least("data.max_prompt_tokens", data.max_prompt_tokens, 1);
         for (index, file) in data.train.iter().enumerate() {
             let key = format!("data.train.{index}");
-            self.number(
-                &format!("{key}.weight"),
-                file.weight,
-                file.weight > 0.0,
-                "above 0",
-            );
+            self.number(&format!("{key}.weight"), file.weight, file.weight > 0.0, "above 0");
             self.tasks(&format!("{key}.tasks"), &file.tasks);
         }
         let mut names = BTreeSet::new();
@@ -145,11 +119,7 @@ impl Judge {
             self.name(&format!("{key}.name"), &file.name);
             if !names.insert(&file.name) {
                 let message = format!("two splits of `data.eval` are named \"{}\"", file.name);
-                self.note(
-                    format!("{key}.name"),
-                    message,
-                    format!("give {key}.name another value"),
-                );
+                self.note(format!("{key}.name"), message, format!("give {key}.name another value"));
             }
         }
     }
@@ -171,16 +141,11 @@ impl Judge {
     }
 
     fn name(&mut self, key: &str, name: &str) {
-        let is_plain = name
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+        let is_plain =
+            name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
         if name.is_empty() || name.len() > 64 || !is_plain {
             let help = format!("set {key} to 1 to 64 of the letters a-z, A-Z, 0-9, `-` and `_`");
-            self.note(
-                key,
-                format!("`{key}` is {name:?}, which cannot name a directory and a metric"),
-                help,
-            );
+            self.note(key, format!("`{key}` is {name:?}, which cannot name a directory and a metric"), help);
         }
     }
 
@@ -192,10 +157,8 @@ impl Judge {
             self.at_least("video.max_frames", max_frames, 2);
         }
         // Smaller than one merged patch of 28 × 28 there is no vision token.
-        for (key, pixels) in [
-            ("video.min_pixels", video.min_pixels),
-            ("video.max_pixels", video.max_pixels),
-        ] {
+        for (key, pixels) in [("video.min_pixels", video.min_pixels), ("video.max_pixels", video.max_pixels)]
+        {
             if let Some(pixels) = pixels {
                 self.at_least(key, pixels, 28 * 28);
             }
@@ -215,11 +178,7 @@ impl Judge {
     fn evaluate(&mut self, evaluate: &Evaluate, data: &Data) {
         if data.eval.is_empty() {
             let help = "add a file: [[data.eval]] with file = \"…\", or take the table out";
-            return self.note(
-                "evaluate",
-                "there is a table `evaluate`, but `data.eval` names no file",
-                help,
-            );
+            return self.note("evaluate", "there is a table `evaluate`, but `data.eval` names no file", help);
         }
         if evaluate.splits.is_empty() {
             let help = "name at least one split, or leave the key out for all";
@@ -234,19 +193,11 @@ impl Judge {
                 self.note(&key, message, format!("the splits are {}", known.join(", ")));
             }
             if !seen.insert(split) {
-                self.note(
-                    &key,
-                    format!("`evaluate.splits` names {split:?} twice"),
-                    "name each split once",
-                );
+                self.note(&key, format!("`evaluate.splits` names {split:?} twice"), "name each split once");
             }
         }
         self.at_least("evaluate.batch_size", evaluate.batch_size, 1);
-        self.at_least(
-            "evaluate.limit_during_training",
-            evaluate.limit_during_training,
-            1,
-        );
+        self.at_least("evaluate.limit_during_training", evaluate.limit_during_training, 1);
         for (task, limit) in evaluate.max_new_tokens.iter() {
             self.at_least(&format!("evaluate.max_new_tokens.{task}"), limit, 1);
         }

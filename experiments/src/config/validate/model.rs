@@ -40,21 +40,9 @@ impl Judge {
             kv_heads,
             1,
         );
-        self.multiple(
-            "model.init.vision.hidden_size",
-            vision.hidden_size,
-            "num_heads",
-            vision.num_heads,
-            4,
-        );
+        self.multiple("model.init.vision.hidden_size", vision.hidden_size, "num_heads", vision.num_heads, 4);
         // 28 = patch size 14 times the merger's 2: windows hold whole merged patches.
-        self.multiple(
-            "model.init.vision.window_size",
-            vision.window_size,
-            "the merged patch",
-            28,
-            1,
-        );
+        self.multiple("model.init.vision.window_size", vision.window_size, "the merged patch", 28, 1);
         for (index, &block) in vision.fullatt_block_indexes.iter().enumerate() {
             if block >= vision.depth {
                 self.note(

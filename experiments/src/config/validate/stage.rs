@@ -19,17 +19,11 @@ impl Judge {
             self.name(&format!("{key}.name"), &stage.name);
             if !names.insert(&stage.name) {
                 let help = format!("give {key}.name another value");
-                self.note(
-                    format!("{key}.name"),
-                    format!("two stages are named \"{}\"", stage.name),
-                    help,
-                );
+                self.note(format!("{key}.name"), format!("two stages are named \"{}\"", stage.name), help);
             }
             if matches!(stage.name.as_str(), "base" | "constant") {
-                let message = format!(
-                    "`{key}.name` is \"{}\", a column of the evaluation table already",
-                    stage.name
-                );
+                let message =
+                    format!("`{key}.name` is \"{}\", a column of the evaluation table already", stage.name);
                 self.note(format!("{key}.name"), message, "choose another name");
             }
             self.trainer(&format!("{key}.trainer"), &stage.trainer);
@@ -67,34 +61,17 @@ impl Judge {
 
     fn trainer(&mut self, key: &str, trainer: &Trainer) {
         self.at_least(&format!("{key}.max_steps"), trainer.max_steps, 1);
-        self.at_least(
-            &format!("{key}.num_prompts_per_step"),
-            trainer.num_prompts_per_step,
-            1,
-        );
+        self.at_least(&format!("{key}.num_prompts_per_step"), trainer.num_prompts_per_step, 1);
         self.at_least(&format!("{key}.micro_batch_size"), trainer.micro_batch_size, 1);
         self.at_least(&format!("{key}.logging_steps"), trainer.logging_steps, 1);
         let rate = trainer.learning_rate;
         self.number(&format!("{key}.learning_rate"), rate, rate > 0.0, "above 0");
         let norm = trainer.max_grad_norm;
-        self.number(
-            &format!("{key}.max_grad_norm"),
-            norm,
-            norm >= 0.0,
-            "0 (off) or above",
-        );
+        self.number(&format!("{key}.max_grad_norm"), norm, norm >= 0.0, "0 (off) or above");
         let decay = trainer.weight_decay;
         self.number(&format!("{key}.weight_decay"), decay, decay >= 0.0, "0 or above");
-        for (name, beta) in [
-            ("adam_beta1", trainer.adam_beta1),
-            ("adam_beta2", trainer.adam_beta2),
-        ] {
-            self.number(
-                &format!("{key}.{name}"),
-                beta,
-                (0.0..1.0).contains(&beta),
-                "at least 0 and below 1",
-            );
+        for (name, beta) in [("adam_beta1", trainer.adam_beta1), ("adam_beta2", trainer.adam_beta2)] {
+            self.number(&format!("{key}.{name}"), beta, (0.0..1.0).contains(&beta), "at least 0 and below 1");
         }
         let epsilon = trainer.adam_epsilon;
         self.number(&format!("{key}.adam_epsilon"), epsilon, epsilon > 0.0, "above 0");
@@ -103,27 +80,17 @@ impl Judge {
                 "`{key}.warmup_steps` is {}, but the stage has only {} steps",
                 trainer.warmup_steps, trainer.max_steps
             );
-            self.note(
-                format!("{key}.warmup_steps"),
-                message,
-                format!("lower it, or raise {key}.max_steps"),
-            );
+            self.note(format!("{key}.warmup_steps"), message, format!("lower it, or raise {key}.max_steps"));
         }
     }
 
     fn grpo(&mut self, key: &str, grpo: &Grpo, stage: &Stage) {
         let reward = PerTask::grounding(FormatFactor::default());
         let tasks = stage.data.tasks.iter();
-        let unrewarded: Vec<_> = tasks
-            .filter(|task| !reward.covers(**task))
-            .map(|task| task.key())
-            .collect();
+        let unrewarded: Vec<_> = tasks.filter(|task| !reward.covers(**task)).map(|task| task.key()).collect();
         if !unrewarded.is_empty() {
             let names = unrewarded.join(", ");
-            let message = format!(
-                "stage \"{}\" would train on tasks without a reward ({names})",
-                stage.name
-            );
+            let message = format!("stage \"{}\" would train on tasks without a reward ({names})", stage.name);
             let rewarded: Vec<_> = reward.tasks().map(|task| format!("\"{task}\"")).collect();
             let help = format!("set {key}.data.tasks = [{}] or a part of it", rewarded.join(", "));
             self.note(format!("{key}.data.tasks"), message, help);
@@ -134,20 +101,11 @@ impl Judge {
             let message = format!("`{key}.num_generations` is {}", grpo.num_generations);
             self.note(format!("{key}.num_generations"), message, help);
         }
-        self.at_least(
-            &format!("{key}.max_completion_length"),
-            grpo.max_completion_length,
-            1,
-        );
+        self.at_least(&format!("{key}.max_completion_length"), grpo.max_completion_length, 1);
         self.at_least(&format!("{key}.num_iterations"), grpo.num_iterations, 1);
         let temperature = grpo.temperature;
         let above_zero = "above 0 (greedy completions of one prompt are all equal)";
-        self.number(
-            &format!("{key}.temperature"),
-            temperature,
-            temperature > 0.0,
-            above_zero,
-        );
+        self.number(&format!("{key}.temperature"), temperature, temperature > 0.0, above_zero);
         self.number(
             &format!("{key}.top_p"),
             grpo.top_p,
@@ -162,11 +120,6 @@ impl Judge {
             epsilon > 0.0 && epsilon < 1.0,
             "above 0 and below 1",
         );
-        self.number(
-            &format!("{key}.epsilon_high"),
-            grpo.epsilon_high,
-            grpo.epsilon_high > 0.0,
-            "above 0",
-        );
+        self.number(&format!("{key}.epsilon_high"), grpo.epsilon_high, grpo.epsilon_high > 0.0, "above 0");
     }
 }
