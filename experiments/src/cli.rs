@@ -1,5 +1,7 @@
 //! The command line: what may be typed.
 
+#![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
 
 /// A device as the user names it.
@@ -92,7 +92,7 @@ pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
         other => {
             let feature = other.to_string();
             let feature = feature.split(':').next().unwrap_or_default();
-            bail!("this medgrpo was built without {feature}; build it with `--features {feature}`")
+            anyhow::bail!("this medgrpo was built without {feature}; build it with `--features {feature}`")
         }
     }
 }
@@ -102,9 +102,10 @@ pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
 fn probe<B: burn::tensor::backend::Backend>(device: &B::Device, advice: &str) -> Result<()> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let outcome = std::panic::catch_unwind(|| {
+    // Nothing is used after a panic but its message.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         burn::tensor::Tensor::<B, 1>::ones([2], device).sum().into_scalar();
-    });
+    }));
     std::panic::set_hook(hook);
     outcome.map_err(|panic| {
         let reason = panic

@@ -64,7 +64,7 @@ impl Progress {
         match &self.0 {
             Output::Bar(bar) => bar.set_position(done as u64),
             Output::Lines(lines) => {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).advance(done, Instant::now())
+                lines.lock().unwrap_or_else(PoisonError::into_inner).advance(done, Instant::now());
             }
         }
     }
@@ -84,7 +84,7 @@ impl Progress {
         match &self.0 {
             Output::Bar(bar) => bar.suspend(|| write_line(&mut io::stderr(), line)),
             Output::Lines(lines) => {
-                write_line(&mut lines.lock().unwrap_or_else(PoisonError::into_inner).out, line)
+                write_line(&mut lines.lock().unwrap_or_else(PoisonError::into_inner).out, line);
             }
         }
     }
@@ -94,7 +94,7 @@ impl Progress {
         match &self.0 {
             Output::Bar(bar) => bar.finish(),
             Output::Lines(lines) => {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).finish(Instant::now())
+                lines.lock().unwrap_or_else(PoisonError::into_inner).finish(Instant::now());
             }
         }
     }

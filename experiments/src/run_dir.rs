@@ -106,13 +106,10 @@ impl RunDir {
                 return Err(RunDirError::NotEmpty(root.to_owned()));
             }
         }
-        for folder in [run.checkpoints(), run.predictions()] {
-            fs::create_dir_all(&folder).map_err(RunDirError::io(&folder))?;
-        }
         Ok(run)
     }
 
-    /// Opens the directory of a run to continue it.
+    /// Opens the directory of a run to continue it. What a killed process had not finished writing is removed.
     ///
     /// # Errors
     ///
@@ -122,10 +119,18 @@ impl RunDir {
             return Err(RunDirError::Absent(root.to_owned()));
         }
         let run = Self::lock(root)?;
-        for folder in [run.checkpoints(), run.predictions()] {
-            fs::create_dir_all(&folder).map_err(RunDirError::io(&folder))?;
+        run.make_folders()?;
+        for folder in [root, &run.checkpoints(), &run.predictions()] {
+            remove_temporaries(folder).map_err(RunDirError::io(folder))?;
         }
         Ok(run)
+    }
+
+    fn make_folders(&self) -> Result<(), RunDirError> {
+        for folder in [self.checkpoints(), self.predictions()] {
+            fs::create_dir_all(&folder).map_err(RunDirError::io(&folder))?;
+        }
+        Ok(())
     }
 
     fn lock(root: &Path) -> Result<Self, RunDirError> {
@@ -162,13 +167,14 @@ impl RunDir {
         self.root.join("predictions")
     }
 
-    /// Writes the resolved experiment; from then on the directory holds a run.
+    /// Writes the resolved experiment; from then on the directory holds a run, and before that nothing but its lock.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
     pub fn write_config(&self, experiment: &Experiment) -> Result<(), RunDirError> {
-        write_atomic(&self.root.join(CONFIG_FILE), experiment.to_toml().as_bytes())
+        write_atomic(&self.root.join(CONFIG_FILE), experiment.to_toml().as_bytes())?;
+        self.make_folders()
     }
 
     /// Opens a log (`metrics.jsonl`, `rollouts.jsonl`) to append to, cut back to `keep`: lines of later steps, and a
@@ -260,6 +266,22 @@ fn is_temporary(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
+/// Removes what is half-written in `folder`. Only the holder of the run's lock may: nobody else is writing then.
+fn remove_temporaries(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !is_temporary(&entry.file_name()) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+/// How the names of half-written files and folders of a run start.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Writes a file that is there whole or not at all: under a temporary name in the same directory, synced, renamed.
@@ -310,7 +332,10 @@ mod tests {
         let root = dir.path().join("a/b");
         assert!(matches!(RunDir::resume(&root), Err(RunDirError::Absent(_))));
         drop(RunDir::create(&root).unwrap());
-        // Folders alone are what a start that was killed leaves; they are no run, but foreign files are not ours.
+        // A start that was killed before it wrote its config is no run: the same command works again.
+        fs::write(root.join(".tmp-config"), "seed =").unwrap();
+        assert!(matches!(RunDir::resume(&root), Err(RunDirError::Absent(_))));
+        drop(RunDir::create(&root).unwrap());
         write_atomic(&root.join(CONFIG_FILE), b"seed = 0").unwrap();
         assert!(matches!(RunDir::create(&root), Err(RunDirError::Exists(_))));
         drop(RunDir::resume(&root).unwrap());
@@ -319,6 +344,25 @@ mod tests {
         fs::write(foreign.join("thesis.tex"), "x").unwrap();
         assert!(matches!(RunDir::create(&foreign), Err(RunDirError::NotEmpty(_))));
         assert!(foreign.join("thesis.tex").exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_written_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        write_atomic(&dir.path().join(CONFIG_FILE), b"").unwrap();
+        let run = RunDir::resume(dir.path()).unwrap();
+        for folder in [run.path(), &run.checkpoints(), &run.predictions()] {
+            fs::create_dir_all(folder.join(".tmp-folder/sub")).unwrap();
+            fs::write(folder.join(".tmp-folder/sub/weights"), "half").unwrap();
+            fs::write(folder.join(".tmp-file"), "half").unwrap();
+            fs::write(folder.join("whole"), "whole").unwrap();
+        }
+        drop(run);
+        let run = RunDir::resume(dir.path()).unwrap();
+        for folder in [run.path(), &run.checkpoints(), &run.predictions()] {
+            assert!(!folder.join(".tmp-folder").exists() && !folder.join(".tmp-file").exists());
+            assert!(folder.join("whole").exists());
+        }
     }
 
     #[test]

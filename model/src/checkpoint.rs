@@ -57,6 +57,19 @@ const COMPANIONS: &[&str] = &[
     "vocab.json",
 ];
 
+/// Says f32 wherever `config.json` names a number format, nested configurations included.
+fn name_float32(config: &mut Map<String, Value>) {
+    for (key, value) in config {
+        match value {
+            Value::Object(nested) => name_float32(nested),
+            Value::String(dtype) if matches!(key.as_str(), "torch_dtype" | "dtype") => {
+                *dtype = "float32".to_owned();
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Writes `model` into the existing folder `dir` as a directory that transformers loads.
 ///
 /// Callers that need all or nothing give a temporary folder and rename it.
@@ -74,11 +87,7 @@ pub fn save_into<B: Backend, M: Pretrained<B>>(
     }
     let mut config = model.config_json().clone();
     if precision == SavePrecision::F32 {
-        for key in ["torch_dtype", "dtype"] {
-            if let Some(dtype) = config.get_mut(key) {
-                *dtype = Value::from("float32");
-            }
-        }
+        name_float32(&mut config);
     }
     let path = dir.join("config.json");
     let text = serde_json::to_string_pretty(&config).expect("a JSON object always serialises");

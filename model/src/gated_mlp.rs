@@ -18,9 +18,9 @@ impl<B: Backend> GatedMlp<B> {
     /// A block of width `hidden`, allocated at first use.
     pub fn new(hidden: usize, intermediate: usize, bias: bool, device: &B::Device) -> Self {
         Self {
-            gate_proj: linear(hidden, intermediate, bias, device),
-            up_proj: linear(hidden, intermediate, bias, device),
-            down_proj: linear(intermediate, hidden, bias, device),
+            gate_proj: new_linear(hidden, intermediate, bias, device),
+            up_proj: new_linear(hidden, intermediate, bias, device),
+            down_proj: new_linear(intermediate, hidden, bias, device),
         }
     }
 
@@ -32,6 +32,11 @@ impl<B: Backend> GatedMlp<B> {
 }
 
 /// A linear layer whose weights are allocated at first use: loading replaces them before that.
-pub(crate) fn linear<B: Backend>(input: usize, output: usize, bias: bool, device: &B::Device) -> Linear<B> {
+pub(crate) fn new_linear<B: Backend>(
+    input: usize,
+    output: usize,
+    bias: bool,
+    device: &B::Device,
+) -> Linear<B> {
     LinearConfig::new(input, output).with_bias(bias).with_initializer(Initializer::Zeros).init(device)
 }

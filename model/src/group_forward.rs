@@ -55,18 +55,19 @@ pub fn completion_log_probs<B: Backend, M: Vlm<B>>(
     options: LogProbOptions,
     device: &B::Device,
 ) -> Result<CompletionLogProbs<B>, ModelError> {
+    let completions = groups.first().map_or(0, |group| group.completions.len());
+    let differs = |group: &Group<'_>| {
+        group.completions.len() != completions || group.completions.iter().any(Vec::is_empty)
+    };
+    if completions == 0 || groups.iter().any(differs) {
+        return Err(ModelError::Input(
+            "a batch needs groups with equally many completions, at least one each and none of them empty"
+                .to_owned(),
+        ));
+    }
     let inputs: Vec<&Encoded> = groups.iter().map(|group| group.prompt).collect();
     let features = model.encode_vision(&inputs, device);
     let prompts = Prompts::run(model, &inputs, features, device)?;
-    let completions = groups.first().map_or(0, |group| group.completions.len());
-    if groups
-        .iter()
-        .any(|group| group.completions.len() != completions || group.completions.iter().any(Vec::is_empty))
-    {
-        return Err(ModelError::Input(
-            "groups of one batch need equally many completions, none of them empty".to_owned(),
-        ));
-    }
 
     let lens: Vec<usize> = groups.iter().flat_map(|group| group.completions.iter().map(Vec::len)).collect();
     let len = lens.iter().copied().max().unwrap_or(0);

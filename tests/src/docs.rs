@@ -87,7 +87,9 @@ impl Page {
     /// What stands in single backticks, with its line.
     fn code_spans(&self) -> Vec<(usize, &str)> {
         let lines = self.prose().into_iter();
-        lines.flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |span| (number, span))).collect()
+        lines
+            .flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |span| (number, span)))
+            .collect()
     }
 
     /// Targets of `[text](target)`, with their lines.
@@ -105,7 +107,14 @@ impl Page {
         let headings = self.prose().into_iter().filter(|(_, line)| line.starts_with('#'));
         let kept = |c: char| (c.is_alphanumeric() || "-_ ".contains(c)).then(|| c.to_ascii_lowercase());
         headings
-            .map(|(_, line)| line.trim_start_matches('#').trim().chars().filter_map(kept).collect::<String>().replace(' ', "-"))
+            .map(|(_, line)| {
+                line.trim_start_matches('#')
+                    .trim()
+                    .chars()
+                    .filter_map(kept)
+                    .collect::<String>()
+                    .replace(' ', "-")
+            })
             .collect()
     }
 }
@@ -120,13 +129,18 @@ fn links_lead_somewhere() {
                 continue;
             }
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { page.path.clone() } else { page.path.parent().unwrap().join(file) };
+            let path =
+                if file.is_empty() { page.path.clone() } else { page.path.parent().unwrap().join(file) };
             assert!(path.exists(), "{}: `{target}` leads nowhere", page.at(line));
             if !anchor.is_empty() {
                 let path = path.canonicalize().unwrap();
                 let goal = pages.iter().find(|page| page.path.canonicalize().unwrap() == path);
                 let anchors = goal.map(Page::anchors).unwrap_or_default();
-                assert!(anchors.iter().any(|known| known == anchor), "{}: no heading `#{anchor}` there", page.at(line));
+                assert!(
+                    anchors.iter().any(|known| known == anchor),
+                    "{}: no heading `#{anchor}` there",
+                    page.at(line)
+                );
             }
             followed += 1;
         }
@@ -138,7 +152,16 @@ fn links_lead_somewhere() {
 #[test]
 fn files_that_are_named_exist() {
     const ROOMS: [&str; 10] = [
-        "datasets", "rewards", "model", "trainers", "experiments", "tests", "docs", "scripts", ".ci", ".cargo",
+        "datasets",
+        "rewards",
+        "model",
+        "trainers",
+        "experiments",
+        "tests",
+        "docs",
+        "scripts",
+        ".ci",
+        ".cargo",
     ];
     let mut seen = 0;
     for page in pages() {
@@ -161,7 +184,9 @@ fn files_that_are_named_exist() {
 fn experiments_in_the_pages_load() {
     let mut loaded = 0;
     for page in pages() {
-        for block in page.blocks().iter().filter(|block| block.language == "toml" && block.text.contains("[model]")) {
+        for block in
+            page.blocks().iter().filter(|block| block.language == "toml" && block.text.contains("[model]"))
+        {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("experiment.toml");
             fs::write(&file, &block.text).unwrap();

@@ -17,6 +17,9 @@ mod fixture;
 /// The same numbers as transformers.
 #[cfg(test)]
 mod parity;
+/// Stopped runs go on as if nothing had happened.
+#[cfg(test)]
+mod resume;
 /// Invariants of the house that no compiler checks.
 #[cfg(test)]
 mod tidy;

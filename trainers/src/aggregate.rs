@@ -6,7 +6,7 @@
 /// How the tokens of a step share the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregate {
-    /// Mean over the tokens of a completion, then over completions (DeepSeekMath's GRPO).
+    /// Mean over the tokens of a completion, then over completions (`DeepSeekMath`'s GRPO).
     SequenceMean,
     /// Mean over the tokens of a micro-batch, then over micro-batches (`bnpo`); the one rule that depends on the cut.
     MicroBatchTokenMean,

@@ -29,6 +29,8 @@ pub struct TrainState {
     pub stream: Value,
 }
 
+/// Folders whose name starts so are what a process that died left of a checkpoint: nothing reads them.
+const TEMPORARY_PREFIX: &str = ".tmp-checkpoint-";
 const STATE: &str = "train_state.json";
 const CHECKSUMS: &str = "checksums.json";
 
@@ -43,7 +45,7 @@ pub fn save<B: AutodiffBackend, M: Policy<B>>(
     let parent = dir.parent().unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| error_at(dir, format!("checkpoint cannot be written: {error}"));
     fs::create_dir_all(parent).map_err(failed)?;
-    let temporary = tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(parent).map_err(failed)?;
+    let temporary = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)?;
     save_into(model, source, SavePrecision::F32, temporary.path())?;
     learner.save(temporary.path())?;
     let text = serde_json::to_vec_pretty(state).expect("plain data serialises");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use burn::{
-    module::{ModuleVisitor, Param},
+    module::{ModuleVisitor, Param, ParamId},
     optim::{
         AdamW, AdamWConfig, GradientsAccumulator, GradientsParams, Optimizer, adaptor::OptimizerAdaptor,
     },
@@ -113,14 +113,14 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
 
     /// Writes the optimizer's state into the folder `dir`.
     pub fn save(&self, dir: &Path) -> Result<(), TrainError> {
-        save_record(self.matrices.to_record(), &dir.join(FILES[0]))?;
-        save_record(self.vectors.to_record(), &dir.join(FILES[1]))
+        save_record::<B, _>(self.matrices.to_record(), &dir.join(FILES[0]))?;
+        save_record::<B, _>(self.vectors.to_record(), &dir.join(FILES[1]))
     }
 
     /// Takes the state that [`save`](Self::save) wrote.
     pub fn load(mut self, dir: &Path, device: &B::Device) -> Result<Self, TrainError> {
-        self.matrices = self.matrices.load_record(load_record(&dir.join(FILES[0]), device)?);
-        self.vectors = self.vectors.load_record(load_record(&dir.join(FILES[1]), device)?);
+        self.matrices = self.matrices.load_record(load_record::<B, _, _>(&dir.join(FILES[0]), device)?);
+        self.vectors = self.vectors.load_record(load_record::<B, _, _>(&dir.join(FILES[1]), device)?);
         Ok(self)
     }
 }
@@ -132,20 +132,32 @@ fn checkpoint_error(path: &Path, what: impl std::fmt::Display) -> TrainError {
     TrainError::Checkpoint { path: PathBuf::from(path), message: what.to_string() }
 }
 
-fn save_record<B: Backend, R: Record<B>>(record: R, path: &Path) -> Result<(), TrainError> {
-    let bytes = BinBytesRecorder::<FullPrecisionSettings>::new()
-        .record(record, ())
+/// Writes the states of parameters in the order of their ids: burn's own record has another order in every process, and
+/// then equal checkpoints would have unequal sums.
+fn save_record<B: Backend, R: Record<B>>(
+    states: impl IntoIterator<Item = (ParamId, R)>,
+    path: &Path,
+) -> Result<(), TrainError> {
+    let mut states: Vec<(u64, R)> = states.into_iter().map(|(id, state)| (id.val(), state)).collect();
+    states.sort_unstable_by_key(|(id, _)| *id);
+    let recorder = BinBytesRecorder::<FullPrecisionSettings>::new();
+    let bytes = Recorder::<B>::record(&recorder, states, ())
         .map_err(|error| checkpoint_error(path, format!("optimizer state cannot be serialised: {error}")))?;
     std::fs::write(path, bytes)
         .and_then(|()| File::open(path)?.sync_all())
         .map_err(|error| checkpoint_error(path, error))
 }
 
-fn load_record<B: Backend, R: Record<B>>(path: &Path, device: &B::Device) -> Result<R, TrainError> {
+fn load_record<B: Backend, R: Record<B>, States: FromIterator<(ParamId, R)>>(
+    path: &Path,
+    device: &B::Device,
+) -> Result<States, TrainError> {
     let bytes = std::fs::read(path).map_err(|error| checkpoint_error(path, error))?;
-    BinBytesRecorder::<FullPrecisionSettings>::new()
-        .load(bytes, device)
-        .map_err(|error| checkpoint_error(path, format!("holds no optimizer state of this model: {error}")))
+    let states: Vec<(u64, R)> =
+        BinBytesRecorder::<FullPrecisionSettings>::new().load(bytes, device).map_err(|error| {
+            checkpoint_error(path, format!("holds no optimizer state of this model: {error}"))
+        })?;
+    Ok(states.into_iter().map(|(id, state)| (ParamId::from(id), state)).collect())
 }
 
 /// Sums the squares of all gradients.

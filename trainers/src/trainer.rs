@@ -344,7 +344,7 @@ fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
         match pieces.last_mut() {
             // The completions of one piece form a rectangle: equally many of each group.
             Some(piece) if piece[0].count == slice.count && (piece.len() + 1) * slice.count <= size => {
-                piece.push(slice)
+                piece.push(slice);
             }
             _ => pieces.push(vec![slice]),
         }

@@ -203,8 +203,9 @@ impl Seen<'_> {
             &[
                 ("object", tool.name()),
                 ("stride", &seconds_word(stride_sec)),
-                ("start", &start_sec.to_string()),
-                ("end", &end_sec.to_string()),
+                // With the answer's decimal: a small model copies a time sooner than it rewrites one.
+                ("start", &format!("{start_sec:.1}")),
+                ("end", &format!("{end_sec:.1}")),
             ],
         );
         let info = json!([{

@@ -56,11 +56,12 @@ pub(super) fn start(
         Tool::Ffmpeg => ("ffmpeg", ffmpeg_path()),
         Tool::Ffprobe => ("ffprobe", ffprobe_path()),
     };
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Ctrl-C reaches every process of the terminal's group. A training run finishes its step then, and needs its frames.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command
         .spawn()
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => media(format!(

@@ -60,7 +60,7 @@ pub(crate) fn init_model<B: Backend>(
     let path = folder.join("generation_config.json");
     fs::write(&path, format!("{generation:#}\n")).with_context(|| path.display().to_string())?;
 
-    let config = Qwen25VlConfig::from_json(raw, &folder.join("config.json"))?;
+    let config = Qwen25VlConfig::from_json(&raw, &folder.join("config.json"))?;
     let model = init_random(
         Qwen25Vl::<B>::new(&config, device),
         derive_seed(seed, "weights", 0),

@@ -8,27 +8,51 @@ use std::{
 use anyhow::{Context, Result, bail};
 use medgrpo_trainers::checkpoint::{TrainState, load_state};
 
+const DAMAGED_PREFIX: &str = "damaged-";
+
 /// Where the checkpoint of a step of a stage lies.
 pub(super) fn checkpoint_dir(folder: &Path, stage_index: usize, stage: &str, step: usize) -> PathBuf {
     folder.join(format!("{stage_index:02}-{stage}-step-{step:06}"))
 }
 
-/// The newest whole checkpoint. A damaged one is passed over, loudly.
+/// The newest whole checkpoint. Newer ones that are damaged are told of and renamed, so that their steps can be saved
+/// anew.
 ///
 /// # Errors
 /// If there are checkpoints and none is whole.
 pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, TrainState)>> {
-    let dirs = all(folder)?;
-    for dir in dirs.iter().rev() {
-        match load_state(dir) {
-            Ok(state) => return Ok(Some((dir.clone(), state))),
-            Err(error) => tracing::error!("checkpoint passed over: {error}"),
+    let mut damaged = Vec::new();
+    for dir in all(folder)?.into_iter().rev() {
+        match load_state(&dir) {
+            Ok(state) => {
+                damaged.iter().try_for_each(|dir: &PathBuf| set_aside(dir))?;
+                return Ok(Some((dir, state)));
+            }
+            Err(error) => {
+                tracing::error!("checkpoint passed over: {error}");
+                damaged.push(dir);
+            }
         }
     }
-    if !dirs.is_empty() {
-        bail!("{}: none of the {} checkpoints is whole", folder.display(), dirs.len());
+    if !damaged.is_empty() {
+        bail!(
+            "{}: none of the {} checkpoints is whole; remove the folder to start from the first step",
+            folder.display(),
+            damaged.len()
+        );
     }
     Ok(None)
+}
+
+/// Renames a damaged checkpoint to `damaged-…`, in place of an earlier one of that name.
+fn set_aside(dir: &Path) -> Result<()> {
+    let name = dir.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let aside = dir.with_file_name(format!("{DAMAGED_PREFIX}{name}"));
+    if aside.exists() {
+        fs::remove_dir_all(&aside).with_context(|| aside.display().to_string())?;
+    }
+    tracing::warn!("kept as {}", aside.display());
+    fs::rename(dir, &aside).with_context(|| dir.display().to_string())
 }
 
 /// Removes the oldest checkpoints of a stage beyond `limit`; 0 keeps all.
@@ -55,7 +79,9 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with('.') && entry.path().is_dir() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') && !name.starts_with(DAMAGED_PREFIX) && entry.path().is_dir() {
             dirs.push(entry.path());
         }
     }

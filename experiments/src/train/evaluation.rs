@@ -51,14 +51,16 @@ pub(super) struct SplitResult {
 }
 
 impl Evaluator<'_> {
-    /// Answers all splits with `model`, or takes the answers that an earlier start of the run stored under `label`.
+    /// Answers all splits with `model`, which is asked for only where no earlier start of the run stored the answers
+    /// under `label`.
     pub(super) fn run<B: Backend, M: Vlm<B>>(
         &self,
         label: &str,
         limit: usize,
-        model: &M,
+        model: impl Fn() -> Result<M>,
         device: &B::Device,
     ) -> Result<Vec<SplitResult>> {
+        let mut loaded = None;
         self.splits
             .iter()
             .map(|split| {
@@ -66,7 +68,12 @@ impl Evaluator<'_> {
                 let path = self.path(&split.name, label);
                 let texts = match stored(&path, places.len())? {
                     Some(texts) => texts,
-                    None => self.answer(split, &places, label, model, device)?,
+                    None => {
+                        let model = loaded.take().map_or_else(&model, Ok)?;
+                        let texts = self.answer(split, &places, label, &model, device)?;
+                        loaded = Some(model);
+                        texts
+                    }
                 };
                 let samples = samples(&split.file, &places)?;
                 self.store(&path, &samples, &texts)?;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
+use burn::{
+    module::AutodiffModule,
+    tensor::backend::{AutodiffBackend, Backend},
+};
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
@@ -19,7 +22,7 @@ use medgrpo_model::{
     weights::SavePrecision,
 };
 use medgrpo_trainers::{
-    checkpoint::TrainState,
+    checkpoint::{TrainState, load_state},
     feeder::Feeder,
     learner::Learner,
     predict::stop_ids,
@@ -136,12 +139,15 @@ impl Job for TrainJob<'_> {
             let limit = evaluator.settings.limit;
             columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
             if evaluator.settings.before {
-                // A resumed run stored these answers before its first step; the model at hand is a later one.
-                let (base, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?;
-                columns.push((BASE.to_owned(), evaluator.run(BASE, limit, &base, device)?));
+                let base = || Ok(Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?.0);
+                columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
             }
         }
 
+        let last_checkpoint = |index: usize| {
+            let stage = &experiment.stages[index];
+            checkpoint_dir(&checkpoints, index, &stage.name, stage.trainer.max_steps)
+        };
         for (index, stage) in experiment.stages.iter().enumerate() {
             let done = match &state {
                 Some(state) if state.stage_index > index => stage.trainer.max_steps,
@@ -149,13 +155,7 @@ impl Job for TrainJob<'_> {
                 _ => 0,
             };
             if done < stage.trainer.max_steps {
-                let reference_dir = match index.checked_sub(1) {
-                    None => start_dir.clone(),
-                    Some(before) => {
-                        let previous = &experiment.stages[before];
-                        checkpoint_dir(&checkpoints, before, &previous.name, previous.trainer.max_steps)
-                    }
-                };
+                let reference_dir = index.checked_sub(1).map_or(start_dir.clone(), last_checkpoint);
                 let resumed = state
                     .as_ref()
                     .filter(|state| state.stage_index == index)
@@ -193,9 +193,12 @@ impl Job for TrainJob<'_> {
             }
             if let Some(evaluator) = &evaluator {
                 let limit = evaluator.settings.limit;
-                // When an earlier start finished a later stage, the answers of this one are stored.
-                columns
-                    .push((stage.name.clone(), evaluator.run(&stage.name, limit, &model.valid(), device)?));
+                let trained = || match &state {
+                    // The model at hand is of a later stage.
+                    Some(state) if state.stage_index > index => load_whole(&last_checkpoint(index), device),
+                    _ => Ok(model.valid()),
+                };
+                columns.push((stage.name.clone(), evaluator.run(&stage.name, limit, trained, device)?));
             }
         }
         let final_dir = self.run_dir.path().join("model");
@@ -206,6 +209,12 @@ impl Job for TrainJob<'_> {
         }
         summary::write(experiment, self.run_dir, &self.eval, &columns)
     }
+}
+
+/// The model of a checkpoint, after comparing its files with their sums.
+fn load_whole<B: Backend>(dir: &std::path::Path, device: &B::Device) -> Result<Qwen25Vl<B>> {
+    load_state(dir)?;
+    Ok(Qwen25Vl::from_dir(dir, device)?.0)
 }
 
 impl TrainJob<'_> {
@@ -228,7 +237,8 @@ impl TrainJob<'_> {
         };
         let recipe = build::recipe::<B, Qwen25Vl<B>>(stage, processor, &stop_ids);
         let reference = match recipe.needs_reference() {
-            true => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
+            true if index == 0 => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
+            true => Some(load_whole(reference_dir, device).context("the reference of this stage's KL term")?),
             false => None,
         };
         let mut learner = Learner::new(build::learner_config(&stage.trainer));

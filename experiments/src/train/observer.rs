@@ -145,7 +145,8 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         let Some(evaluator) = self.evaluator else { return Ok(()) };
         let label = format!("{}-step-{step:06}", self.stage.name);
         let limit = evaluator.settings.limit_during_training;
-        let results = evaluator.run(&label, limit, &model.valid(), self.device).map_err(observer_error)?;
+        let results =
+            evaluator.run(&label, limit, || Ok(model.valid()), self.device).map_err(observer_error)?;
         for result in results {
             for (name, value) in result.report.headlines() {
                 metrics.insert(format!("eval/{}/{name}", result.split), value);

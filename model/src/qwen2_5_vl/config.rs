@@ -46,7 +46,7 @@ pub struct TextConfig {
     pub num_attention_heads: usize,
     /// Key and value heads, shared by groups of query heads.
     pub num_key_value_heads: usize,
-    /// RMSNorm's epsilon.
+    /// Epsilon of the norms.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -116,12 +116,12 @@ impl Qwen25VlConfig {
         let text = std::fs::read_to_string(&path).map_err(ModelError::io(&path))?;
         let raw: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| ModelError::file(&path, format!("not a JSON object: {error}")))?;
-        Self::from_json(raw, &path)
+        Self::from_json(&raw, &path)
     }
 
     /// Reads a parsed `config.json`; `path` is for messages.
-    pub fn from_json(raw: Map<String, Value>, path: &Path) -> Result<Self, ModelError> {
-        let root = Reader::new(&raw, path, "");
+    pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self, ModelError> {
+        let root = Reader::new(raw, path, "");
         root.expect_str("model_type", "qwen2_5_vl", "only Qwen2.5-VL checkpoints are implemented")?;
         let nested = root.object("text_config")?;
         let text_reader = nested.as_ref().unwrap_or(&root);
@@ -279,7 +279,7 @@ fn read_text(reader: &Reader<'_>) -> Result<TextConfig, ModelError> {
         })?,
         max_position_embeddings: reader.opt_size("max_position_embeddings")?.unwrap_or(32_768),
     };
-    if hidden_size % heads != 0 || config.head_dim() % 2 != 0 {
+    if !hidden_size.is_multiple_of(heads) || !config.head_dim().is_multiple_of(2) {
         return Err(reader.error(
             "num_attention_heads",
             format!("{heads} heads do not divide hidden_size {hidden_size} into even parts"),
@@ -326,7 +326,7 @@ fn read_vision(reader: &Reader<'_>) -> Result<VisionConfig, ModelError> {
     if config.in_channels != 3 {
         return Err(reader.error("in_channels", "only RGB input is implemented"));
     }
-    if config.hidden_size % config.num_heads != 0 || config.head_dim() % 4 != 0 {
+    if !config.hidden_size.is_multiple_of(config.num_heads) || !config.head_dim().is_multiple_of(4) {
         return Err(reader.error("num_heads", "must divide hidden_size into parts that are multiples of 4"));
     }
     if config.window_size / config.spatial_merge_size / config.patch_size == 0 {

@@ -14,7 +14,7 @@ use crate::{
     ModelError,
     attention::Rows,
     checkpoint::{CheckpointSource, Pretrained},
-    gated_mlp::linear,
+    gated_mlp::new_linear,
     processor::Encoded,
     vlm::{DecoderContext, Positions, Vlm},
     weights::load_weights,
@@ -39,7 +39,7 @@ impl<B: Backend> Qwen25Vl<B> {
             visual: VisionTower::new(&config.vision, device),
             model: TextModel::new(text, device),
             lm_head: (!config.tie_word_embeddings)
-                .then(|| linear(text.hidden_size, text.vocab_size, false, device)),
+                .then(|| new_linear(text.hidden_size, text.vocab_size, false, device)),
             config: config.clone(),
         }
     }

@@ -9,7 +9,7 @@ use burn::{
 use super::TextConfig;
 use crate::{
     attention::{ExpandedMask, Heads, KeyValue, Rows, attend, split_heads},
-    gated_mlp::{GatedMlp, linear},
+    gated_mlp::{GatedMlp, new_linear},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
     vlm::{DecoderContext, Positions},
@@ -114,10 +114,10 @@ impl<B: Backend> DecoderLayer<B> {
         Self {
             input_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             self_attn: SelfAttention {
-                q_proj: linear(hidden, hidden, true, device),
-                k_proj: linear(hidden, kv, true, device),
-                v_proj: linear(hidden, kv, true, device),
-                o_proj: linear(hidden, hidden, false, device),
+                q_proj: new_linear(hidden, hidden, true, device),
+                k_proj: new_linear(hidden, kv, true, device),
+                v_proj: new_linear(hidden, kv, true, device),
+                o_proj: new_linear(hidden, hidden, false, device),
             },
             post_attention_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             mlp: GatedMlp::new(hidden, config.intermediate_size, false, device),

@@ -6,7 +6,7 @@
 use burn::{
     module::Module,
     nn::{Gelu, Linear},
-    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend},
+    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend, module::linear},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     windows::{Run, Segmentation, invert},
 };
 use crate::{
-    gated_mlp::{GatedMlp, linear},
+    gated_mlp::{GatedMlp, new_linear},
     processor::{GridThw, Patches},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
@@ -75,14 +75,14 @@ impl<B: Backend> VisionTower<B> {
         let width = config.hidden_size;
         let merged = width * config.merge_unit();
         Self {
-            patch_embed: PatchEmbed { proj: linear(config.patch_dim(), width, false, device) },
+            patch_embed: PatchEmbed { proj: new_linear(config.patch_dim(), width, false, device) },
             blocks: (0..config.depth).map(|_| VisionBlock::new(config, device)).collect(),
             merger: PatchMerger {
                 ln_q: RmsNorm::new(width, EPSILON, device),
                 mlp: (
-                    linear(merged, merged, true, device),
+                    new_linear(merged, merged, true, device),
                     Gelu::new(),
-                    linear(merged, config.out_hidden_size, true, device),
+                    new_linear(merged, config.out_hidden_size, true, device),
                 ),
             },
             config: config.clone(),
@@ -114,7 +114,7 @@ impl<B: Backend> VisionTower<B> {
             .proj
             .forward(Tensor::from_data(TensorData::new(values, [num_patches, dim]), device));
         let angles = patch_angles(config, &grids, &windows.order);
-        let rotary = RotaryTable::new(&angles, config.head_dim() / 2, 2 * config.num_heads, device);
+        let rotary = RotaryTable::new(&angles, config.head_dim() / 2, config.num_heads, device);
 
         for (number, block) in self.blocks.iter().enumerate() {
             hidden = if config.fullatt_block_indexes.contains(&number) {
@@ -143,8 +143,8 @@ impl<B: Backend> VisionBlock<B> {
         Self {
             norm1: RmsNorm::new(width, EPSILON, device),
             attn: VisionAttention {
-                qkv: linear(width, 3 * width, true, device),
-                proj: linear(width, width, true, device),
+                qkv: new_linear(width, 3 * width, true, device),
+                proj: new_linear(width, width, true, device),
             },
             norm2: RmsNorm::new(width, EPSILON, device),
             mlp: GatedMlp::new(width, config.intermediate_size, true, device),
@@ -175,27 +175,41 @@ impl<B: Backend> VisionAttention<B> {
         reorder: Option<&Reorder<B>>,
         config: &VisionConfig,
     ) -> Tensor<B, 2> {
-        let width = config.hidden_size;
-        let qkv = self.qkv.forward(x);
-        let rotated = rotary.rotate(qkv.clone().narrow(1, 0, 2 * width));
-        let mut qkv = Tensor::cat(vec![rotated, qkv.narrow(1, 2 * width, width)], 1);
-        if let Some(reorder) = reorder {
-            qkv = qkv.select(0, reorder.there.clone());
-        }
+        let [query, key, value] = self.project(&x);
+        let parts = [rotary.rotate(query), rotary.rotate(key), value];
+        let [query, key, value] = match reorder {
+            Some(reorder) => parts.map(|part| part.select(0, reorder.there.clone())),
+            None => parts,
+        };
         let mut first = 0;
-        let parts: Vec<Tensor<B, 2>> = runs
+        let attended: Vec<Tensor<B, 2>> = runs
             .iter()
             .map(|run| {
                 let rows = run.segments * run.len;
-                let part = attend_run(qkv.clone().narrow(0, first, rows), *run, config);
+                let part = |x: &Tensor<B, 2>| split_run(x.clone().narrow(0, first, rows), *run, config);
+                let attended = attend_run(part(&query), part(&key), part(&value), *run, config);
                 first += rows;
-                part
+                attended
             })
             .collect();
-        let attended = Tensor::cat(parts, 0);
+        let attended = Tensor::cat(attended, 0);
         self.proj.forward(match reorder {
             Some(reorder) => attended.select(0, reorder.back.clone()),
             None => attended,
+        })
+    }
+
+    /// Query, key and value, `[patches, width]` each.
+    ///
+    /// The fused weight is cut rather than the product: cutting the product would cost a zero-filled gradient of three
+    /// times the patches for each part.
+    fn project(&self, x: &Tensor<B, 2>) -> [Tensor<B, 2>; 3] {
+        let width = x.dims()[1];
+        let weight = self.qkv.weight.val();
+        let bias = self.qkv.bias.as_ref().map(|bias| bias.val());
+        [0, 1, 2].map(|part| {
+            let weight = weight.clone().narrow(1, part * width, width);
+            linear(x.clone(), weight, bias.clone().map(|bias| bias.narrow(0, part * width, width)))
         })
     }
 }
@@ -209,19 +223,28 @@ impl<B: Backend> PatchMerger<B> {
     }
 }
 
-/// Attention inside each segment of one run; `qkv` is `[segments * len, 3 * width]`.
-fn attend_run<B: Backend>(qkv: Tensor<B, 2>, run: Run, config: &VisionConfig) -> Tensor<B, 2> {
+/// `[segments * len, width]` as `[segments * heads, len, head_dim]`.
+fn split_run<B: Backend>(x: Tensor<B, 2>, run: Run, config: &VisionConfig) -> Tensor<B, 3> {
     let (heads, dim) = (config.num_heads, config.head_dim());
-    let split = |part: usize| {
-        qkv.clone()
-            .narrow(1, part * heads * dim, heads * dim)
-            .reshape([run.segments, run.len, heads, dim])
-            .swap_dims(1, 2)
-            .reshape([run.segments * heads, run.len, dim])
-    };
-    let scores = split(0).mul_scalar((dim as f64).powf(-0.5)).matmul(split(1).transpose());
+    x.reshape([run.segments, run.len, heads, dim]).swap_dims(1, 2).reshape([
+        run.segments * heads,
+        run.len,
+        dim,
+    ])
+}
+
+/// Attention inside each segment of one run; gives `[segments * len, width]`.
+fn attend_run<B: Backend>(
+    query: Tensor<B, 3>,
+    key: Tensor<B, 3>,
+    value: Tensor<B, 3>,
+    run: Run,
+    config: &VisionConfig,
+) -> Tensor<B, 2> {
+    let (heads, dim) = (config.num_heads, config.head_dim());
+    let scores = query.mul_scalar((dim as f64).powf(-0.5)).matmul(key.transpose());
     softmax(scores, 2)
-        .matmul(split(2))
+        .matmul(value)
         .reshape([run.segments, heads, run.len, dim])
         .swap_dims(1, 2)
         .reshape([run.segments * run.len, heads * dim])

@@ -46,7 +46,7 @@ fn verb_on(verb: &str, model: &Path, data: &Path, out: &Path) -> Vec<String> {
 
 /// The binary of this test's profile and features. Cargo builds no binary of another package for a test, and an old
 /// one would be tested in its place, so it is built here; that takes no time when it is current.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().unwrap();

@@ -41,6 +41,7 @@ impl Job for Forward {
             logits(&fixture, &model, device);
             padded(&fixture, &model, device);
             log_probs(&fixture, &model, device)?;
+            entropies(&fixture, &model, device)?;
             if fixture.name == "flat_tied" {
                 resaved::<B>(&fixture, device)?;
             }
@@ -198,6 +199,36 @@ fn log_probs<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Dev
         }
         deviation.check(&format!("{}, log-probabilities {how}", fixture.name), MAX, MEAN);
     }
+    Ok(())
+}
+
+/// Log-probabilities and entropies at another temperature, against the reference's logits in float64.
+fn entropies<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device) -> Result<()> {
+    let options = LogProbOptions { temperature: 0.7, entropy: true };
+    let mut deviations = [Deviation::default(); 2];
+    for (index, record) in fixture.records.iter().enumerate() {
+        let completions = [record.answer.clone()];
+        let group = Group { prompt: &record.prompt, completions: &completions };
+        let scored = completion_log_probs(model, &[group], options, device)?;
+
+        let logits = fixture.reference.f32s(&format!("{index}.logits"));
+        let vocab = fixture.reference.shape(&format!("{index}.logits"))[1];
+        let start = fixture.reference.i64s(&format!("{index}.logits_start"))[0] as usize;
+        let first = record.prompt.input_ids.len() - 1 - start;
+        let (mut log_probs, mut entropies) = (Vec::new(), Vec::new());
+        for (row, id) in logits.chunks(vocab).skip(first).zip(&record.answer) {
+            let row: Vec<f64> = row.iter().map(|logit| f64::from(*logit) / options.temperature).collect();
+            let log_total = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+            log_probs.push((row[*id as usize] - log_total) as f32);
+            entropies
+                .push(-row.iter().map(|logit| (logit - log_total).exp() * (logit - log_total)).sum::<f64>()
+                    as f32);
+        }
+        deviations[0].add(&record.name, &numbers(scored.log_probs), &log_probs);
+        deviations[1].add(&record.name, &numbers(scored.entropy.unwrap()), &entropies);
+    }
+    deviations[0].check(&format!("{}, log-probabilities at temperature 0.7", fixture.name), MAX, MEAN);
+    deviations[1].check(&format!("{}, entropies", fixture.name), MAX, MEAN);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use medgrpo_model::{
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::forward::full_logits;
+use super::{forward::full_logits, loading::copy_of};
 use crate::{
     device::on_device,
     fixture::{self, Stored, Tensors},
@@ -65,6 +65,34 @@ impl Job for Saving {
             println!("{name}: {} tensors come back bit for bit", original.0.len());
         }
         Ok(())
+    }
+}
+
+#[test]
+fn wide_checkpoints_name_float32_in_nested_configurations_too() {
+    // transformers from 4.57 on writes the type into `text_config` as well.
+    let (_guard, dir) = copy_of("nested_tied_f16");
+    let path = dir.join("config.json");
+    let mut config = json(&path);
+    config["text_config"]["dtype"] = "float16".into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let wide = tempfile::tempdir().unwrap();
+    on_device(SaveWide { from: &dir, to: wide.path() });
+    let saved = json(&wide.path().join("config.json"));
+    assert_eq!((&saved["dtype"], &saved["text_config"]["dtype"]), (&"float32".into(), &"float32".into()));
+}
+
+struct SaveWide<'a> {
+    from: &'a Path,
+    to: &'a Path,
+}
+
+impl Job for SaveWide<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let (model, source) = Qwen25Vl::<B::InnerBackend>::from_dir(self.from, device)?;
+        Ok(save_into(&model, &source, SavePrecision::F32, self.to)?)
     }
 }
 

@@ -51,6 +51,12 @@ impl Job for SharedPrompt {
                 alone.push(numbers(scored.log_probs));
             }
         }
+        for wrong in
+            [[&[][..], &[]], [&[vec![5]], &completions[1][..2]], [&completions[0][..2], &[vec![5], vec![]]]]
+        {
+            let groups = [(prompts[0], wrong[0]), (prompts[1], wrong[1])];
+            assert!(score(&model, &groups, device).is_err(), "none, ragged or empty completions: {wrong:?}");
+        }
         let groups: Vec<(&Encoded, &[Vec<u32>])> =
             prompts.into_iter().zip(completions.iter().map(Vec::as_slice)).collect();
         let shared = score(&model, &groups, device)?;

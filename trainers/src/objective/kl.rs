@@ -6,7 +6,7 @@ use super::{Objective, TokenBatch, TokenLosses};
 
 /// Schulman's k3 estimate of the divergence from the reference: `exp(d) - d - 1` with `d = log ref - log policy`.
 ///
-/// Source: Shao et al. 2024 (DeepSeekMath), eq. 4.
+/// Source: Shao et al. 2024 (`DeepSeekMath`), eq. 4.
 #[derive(Clone, Copy, Debug)]
 pub struct KlToReference;
 
