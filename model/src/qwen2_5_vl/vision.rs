@@ -159,7 +159,7 @@ impl<B: Backend> VisionBlock<B> {
         reorder: Option<&Reorder<B>>,
         config: &VisionConfig,
     ) -> Tensor<B, 2> {
-        let attended = self.attn.forward(self.norm1.forward(hidden.clone()), rotary, runs, reorder, config);
+        let attended = self.attn.forward(&self.norm1.forward(hidden.clone()), rotary, runs, reorder, config);
         let hidden = hidden + attended;
         let mlp = self.mlp.forward(self.norm2.forward(hidden.clone()));
         hidden + mlp
@@ -169,13 +169,13 @@ impl<B: Backend> VisionBlock<B> {
 impl<B: Backend> VisionAttention<B> {
     fn forward(
         &self,
-        x: Tensor<B, 2>,
+        x: &Tensor<B, 2>,
         rotary: &RotaryTable<B>,
         runs: &[Run],
         reorder: Option<&Reorder<B>>,
         config: &VisionConfig,
     ) -> Tensor<B, 2> {
-        let [query, key, value] = self.project(&x);
+        let [query, key, value] = self.project(x);
         let parts = [rotary.rotate(query), rotary.rotate(key), value];
         let [query, key, value] = match reorder {
             Some(reorder) => parts.map(|part| part.select(0, reorder.there.clone())),
