@@ -3,10 +3,10 @@
     cargo build --release -p medgrpo
     python benches/against_torch.py [--binary target/release/medgrpo] [--rounds 3] [--json FILE]
 
-Packages: as listed in tests/fixtures/checkpoints.py. Every round runs `medgrpo bench` and tests/fixtures/bench_peer.py one
-after the other on the same files with the same threads, and the ratio is taken within the round, so that a busy or
-throttled machine moves both sides alike. Below 1 medgrpo is the faster one. Both sides must report the same number of
-tokens, or the run ends.
+Packages: as listed in tests/fixtures/checkpoints.py. In every round `medgrpo bench` and tests/fixtures/bench_peer.py do
+each piece of work one right after the other, on the same files with the same threads, and the ratio is taken within the
+round, so that a busy or throttled machine moves both sides alike. Below 1 medgrpo is the faster one. Both sides must
+report the same number of tokens, or the run ends.
 """
 
 import argparse
@@ -51,33 +51,54 @@ def make_inputs(folder: Path, checkpoint_options: list) -> None:
 
 
 def comparisons(args, folder: Path) -> dict:
-    """What is compared: its name, medgrpo's arguments, the peer's, and those that both take."""
-    record = ["--data", folder / "messages.jsonl"]
+    """What is compared: its name, medgrpo's word for it, the peer's, and the sizes that both take."""
     found = {}
     for batch_size in args.batch_sizes:
-        sizes = [*record, "--batch-size", batch_size, "--threads", args.threads]
+        sizes = {"data": folder / "messages.jsonl", "batch_size": batch_size, "threads": args.threads}
         found[f"forward, batch {batch_size}"] = ("forward", "forward", sizes)
         found[f"train step, batch {batch_size}"] = ("train", "train", sizes)
         found[f"train step (their loss on all logits), batch {batch_size}"] = ("train", "train_all_logits", sizes)
-        one, many = [*sizes, "--max-new-tokens", 1], [*sizes, "--max-new-tokens", args.max_new_tokens]
+        one, many = ({**sizes, "max_new_tokens": count} for count in [1, args.max_new_tokens])
         found[f"first token, batch {batch_size}"] = ("generate", "generate", one)
         found[f"generate {args.max_new_tokens}, batch {batch_size}"] = ("generate", "generate", many)
     for height, width in PICTURES:
         # Pillow works on one thread; so do both here.
-        picture = ["--data", folder / f"picture_{height}x{width}.jsonl", "--batch-size", 4, "--threads", 1]
+        picture = {"data": folder / f"picture_{height}x{width}.jsonl", "batch_size": 4, "threads": 1}
         for peer in ["pillow", "torchvision"]:
             found[f"preprocess {height}x{width}, {peer}"] = ("process", f"process_{peer}", picture)
     return {name: parts for name, parts in found.items() if args.only in name}
 
 
-def measure(args, folder: Path, ours: str, theirs: str, options: list) -> tuple[float, float]:
+class Peer:
+    """bench_peer.py at our disposal: idle while medgrpo works."""
+
+    def __enter__(self):
+        command = [sys.executable, str(FIXTURES / "bench_peer.py")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def ask(self, request: dict) -> dict:
+        self.process.stdin.write(json.dumps(request, default=str) + "\n")
+        self.process.stdin.flush()
+        reply = self.process.stdout.readline()
+        if not reply:
+            sys.exit(f"the peer ended on {request}")
+        return json.loads(reply)
+
+
+def measure(args, folder: Path, peer: Peer, ours: str, theirs: str, sizes: dict) -> tuple[float, float]:
     """Median seconds of both sides in one round."""
-    options = ["--model", folder / "model", "--repetitions", args.repetitions, *options]
+    sizes = {"model": folder / "model", "repetitions": args.repetitions, "max_new_tokens": args.max_new_tokens, **sizes}
+    options = [word for key, value in sizes.items() for word in (f"--{key.replace('_', '-')}", value)]
     mine = json.loads(run([args.binary, "bench", "--what", ours, "--json", *options]))
-    peer = json.loads(run([sys.executable, FIXTURES / "bench_peer.py", "--what", theirs, *options]))
-    if mine["tokens_per_step"] != peer["tokens"]:
-        sys.exit(f"{ours}: {mine['tokens_per_step']} tokens against {peer['tokens']}: the work is not the same")
-    return mine["median_sec"], statistics.median(peer["seconds"])
+    reply = peer.ask({"what": theirs, **sizes})
+    if mine["tokens_per_step"] != reply["tokens_per_step"]:
+        sys.exit(f"{ours}: {mine['tokens_per_step']} tokens against {reply['tokens_per_step']}: the work is not the same")
+    return mine["median_sec"], statistics.median(reply["seconds"])
 
 
 def decode(rounds: dict, args) -> None:
@@ -109,7 +130,7 @@ def main() -> None:
         parser.error(f"{args.binary} is not there: cargo build --release -p medgrpo")
     if args.max_new_tokens < 2:
         parser.error("--max-new-tokens must be at least 2")
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, Peer() as peer:
         folder = args.inputs or Path(temporary)
         if not (folder / "model").exists():
             make_inputs(folder, args.checkpoint.split())
@@ -117,7 +138,7 @@ def main() -> None:
         for number in range(args.rounds):
             for name, parts in comparisons(args, folder).items():
                 print(f"round {number + 1} of {args.rounds}: {name}", file=sys.stderr)
-                rounds.setdefault(name, []).append(measure(args, folder, *parts))
+                rounds.setdefault(name, []).append(measure(args, folder, peer, *parts))
     decode(rounds, args)
 
     result = {}

@@ -204,8 +204,8 @@ impl Seen<'_> {
                 ("object", tool.name()),
                 ("stride", &seconds_word(stride_sec)),
                 // With the answer's decimal: a small model copies a time sooner than it rewrites one.
-                ("start", &format!("{start_sec:.1}")),
-                ("end", &format!("{end_sec:.1}")),
+                ("start", &format!("{start_sec}.0")),
+                ("end", &format!("{end_sec}.0")),
             ],
         );
         let info = json!([{

@@ -18,6 +18,7 @@ use medgrpo_trainers::{
     prepare::{SamplePreparer, VideoSampling},
     schedule::{Decay, Schedule},
 };
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
@@ -56,7 +57,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     };
     let conversations = conversations(args, &preparer)?;
     let prepare = || -> Result<Vec<(Encoded, Vec<u32>)>> {
-        let prepared = conversations.iter().map(|(origin, messages, answer)| {
+        // In parallel, as the samples of a training step are.
+        let prepared = conversations.par_iter().map(|(origin, messages, answer)| {
             let (prompt, answer) = preparer.encode_prompt(origin, messages, Some(answer))?;
             Ok((prompt, answer.unwrap_or_default()))
         });
