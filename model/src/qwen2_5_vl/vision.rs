@@ -5,7 +5,7 @@
 
 use burn::{
     module::Module,
-    nn::{Gelu, Linear},
+    nn::Linear,
     tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend, module::linear},
 };
 
@@ -81,7 +81,7 @@ impl<B: Backend> VisionTower<B> {
                 ln_q: RmsNorm::new(width, EPSILON, device),
                 mlp: (
                     new_linear(merged, merged, true, device),
-                    Gelu::new(),
+                    ErfGelu {},
                     new_linear(merged, config.out_hidden_size, true, device),
                 ),
             },
