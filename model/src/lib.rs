@@ -6,6 +6,7 @@ pub mod attention;
 pub mod checkpoint;
 mod error;
 mod gated_mlp;
+mod gelu;
 pub mod generate;
 pub mod generation_config;
 pub mod group_forward;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     gated_mlp::{GatedMlp, new_linear},
+    gelu::Gelu,
     processor::{GridThw, Patches},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
@@ -81,7 +82,7 @@ impl<B: Backend> VisionTower<B> {
                 ln_q: RmsNorm::new(width, EPSILON, device),
                 mlp: (
                     new_linear(merged, merged, true, device),
-                    ErfGelu {},
+                    Gelu,
                     new_linear(merged, config.out_hidden_size, true, device),
                 ),
             },
