@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     ModelError,
+    generation_config::GENERATION_CONFIG_FILE,
+    processor::copy_processor_files,
     vlm::Vlm,
     weights::{CheckpointLayout, SavePrecision, save_weights},
 };
@@ -41,22 +43,6 @@ impl CheckpointSource {
     }
 }
 
-/// Files that belong to a checkpoint besides weights and `config.json`.
-const COMPANIONS: &[&str] = &[
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "video_preprocessor_config.json",
-    "vocab.json",
-];
-
 /// Says f32 wherever `config.json` names a number format, nested configurations included.
 fn name_float32(config: &mut Map<String, Value>) {
     for (key, value) in config {
@@ -79,10 +65,11 @@ pub fn save_into<B: Backend, M: Pretrained<B>>(
     precision: SavePrecision,
     dir: &Path,
 ) -> Result<(), ModelError> {
-    for name in COMPANIONS {
-        let from = source.dir.join(name);
-        if from.exists() && source.dir != dir {
-            std::fs::copy(&from, dir.join(name)).map_err(ModelError::io(&from))?;
+    if source.dir != dir {
+        copy_processor_files(&source.dir, dir)?;
+        let from = source.dir.join(GENERATION_CONFIG_FILE);
+        if from.exists() {
+            std::fs::copy(&from, dir.join(GENERATION_CONFIG_FILE)).map_err(ModelError::io(&from))?;
         }
     }
     let mut config = model.config_json().clone();

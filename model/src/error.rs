@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::processor::ProcessorError;
+
 /// A checkpoint or input the model cannot take.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -39,6 +41,9 @@ pub enum ModelError {
         /// Missing, surplus and wrong-shaped tensors by name.
         report: String,
     },
+    /// The processor's files cannot be read or copied.
+    #[error(transparent)]
+    Processor(#[from] ProcessorError),
     /// Token ids and vision inputs disagree.
     #[error("{0}")]
     Input(String),

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use crate::ModelError;
 
+/// Name of the file.
+pub(crate) const GENERATION_CONFIG_FILE: &str = "generation_config.json";
+
 #[derive(Deserialize)]
 struct GenerationFile {
     eos_token_id: Option<OneOrMany>,
@@ -22,7 +25,7 @@ enum OneOrMany {
 ///
 /// Its sampling settings are not read: commands and configs name theirs.
 pub fn read_stop_ids(dir: &Path) -> Result<Option<Vec<u32>>, ModelError> {
-    let path = dir.join("generation_config.json");
+    let path = dir.join(GENERATION_CONFIG_FILE);
     if !path.exists() {
         return Ok(None);
     }

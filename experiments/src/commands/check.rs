@@ -1,18 +1,15 @@
 //! `medgrpo check`: everything that can be found wrong with an experiment in seconds, without loading weights.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use medgrpo_datasets::{Dataset, MedVidBenchFile, medvidbench::MediaCheck};
-use medgrpo_model::{
-    processor::{PixelOverrides, Processor},
-    qwen2_5_vl::Qwen25VlConfig,
-    weights::CheckpointLayout,
-};
-use medgrpo_trainers::prepare::{SamplePreparer, VideoSampling};
+use medgrpo_model::{qwen2_5_vl::Qwen25VlConfig, weights::CheckpointLayout};
+use medgrpo_trainers::prepare::SamplePreparer;
 use rayon::prelude::*;
 
 use crate::{
+    build,
     cli::CheckArgs,
     config::{
         self,
@@ -73,21 +70,7 @@ fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {
         config.text.num_hidden_layers,
         config.text.hidden_size
     ));
-    let video = &experiment.video;
-    let overrides = PixelOverrides {
-        video_min_pixels: video.min_pixels.map(|pixels| pixels as u64),
-        video_max_pixels: video.max_pixels.map(|pixels| pixels as u64),
-        ..PixelOverrides::default()
-    };
-    let defaults = VideoSampling::default();
-    Ok(SamplePreparer {
-        processor: Arc::new(Processor::from_dir(dir)?.with_overrides(&overrides)?),
-        sampling: VideoSampling {
-            fps: video.fps.unwrap_or(defaults.fps),
-            max_frames: video.max_frames.unwrap_or(defaults.max_frames),
-        },
-        max_prompt_tokens: Some(experiment.data.max_prompt_tokens),
-    })
+    build::preparer(experiment, dir)
 }
 
 /// Tells of every bad row; returns their number.

@@ -16,7 +16,6 @@ use burn::{
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
-    processor::{PixelOverrides, Processor},
     qwen2_5_vl::Qwen25Vl,
     vlm::Vlm,
     weights::SavePrecision,
@@ -26,7 +25,7 @@ use medgrpo_trainers::{
     feeder::Feeder,
     learner::Learner,
     predict::stop_ids,
-    prepare::{SamplePreparer, VideoSampling},
+    prepare::SamplePreparer,
     seed::derive_seed,
     trainer::{LoopConfig, Stage},
 };
@@ -76,16 +75,6 @@ impl<'a> TrainJob<'a> {
             stop,
         })
     }
-
-    fn processor(&self, dir: &std::path::Path) -> Result<Arc<Processor>> {
-        let video = &self.experiment.video;
-        let overrides = PixelOverrides {
-            video_min_pixels: video.min_pixels.map(|pixels| pixels as u64),
-            video_max_pixels: video.max_pixels.map(|pixels| pixels as u64),
-            ..PixelOverrides::default()
-        };
-        Ok(Arc::new(Processor::from_dir(dir)?.with_overrides(&overrides)?))
-    }
 }
 
 impl Job for TrainJob<'_> {
@@ -103,16 +92,7 @@ impl Job for TrainJob<'_> {
                 dir
             }
         };
-        let processor = self.processor(&start_dir)?;
-        let defaults = VideoSampling::default();
-        let preparer = SamplePreparer {
-            processor: Arc::clone(&processor),
-            sampling: VideoSampling {
-                fps: experiment.video.fps.unwrap_or(defaults.fps),
-                max_frames: experiment.video.max_frames.unwrap_or(defaults.max_frames),
-            },
-            max_prompt_tokens: Some(experiment.data.max_prompt_tokens),
-        };
+        let preparer = build::preparer(experiment, &start_dir)?;
         let source = CheckpointSource::open(&start_dir)?;
         let checkpoints = self.run_dir.checkpoints();
         let resumed = newest(&checkpoints)?;
