@@ -111,6 +111,14 @@ impl<D: Dataset> Usable<D> {
         &self.skipped
     }
 
+    /// Leaves out further rows, which someone who knows more than the file found bad; they are rows of the inner dataset.
+    pub fn leave_out(&mut self, problems: Vec<RowProblem>) {
+        let bad: HashSet<usize> = problems.iter().map(|problem| problem.row).collect();
+        self.labels.retain(|label| !bad.contains(&label.row));
+        self.skipped.extend(problems);
+        self.skipped.sort_by_key(|problem| problem.row);
+    }
+
     /// The dataset beneath.
     pub fn inner(&self) -> &D {
         &self.inner

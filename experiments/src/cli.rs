@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,9 +43,13 @@ pub struct DeviceArgs {
     /// cpu, wgpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: Device,
-    /// Worker threads; 0 takes all cores
+    /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Batches computed side by side on the CPU, which share the threads; results stay the same, memory grows
+    /// [default: as many as threads, at most 4]
+    #[arg(long)]
+    pub workers: Option<NonZeroUsize>,
 }
 
 /// A model and conversations for it.

@@ -3,10 +3,13 @@
 //! A [`Job`] is generic over the backend and is instantiated once for each compiled one; everything that is not
 //! arithmetic stays outside of jobs.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
+use medgrpo_trainers::workers::Workers;
+
+use crate::cli::DeviceArgs;
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,26 @@ pub trait Job {
 /// Limits the worker threads of this process, data and CPU backend alike; 0 takes all cores. To be called once, first.
 pub fn use_threads(threads: usize) -> Result<()> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
+}
+
+/// Most workers that are taken unasked: each holds the activations of a micro-batch.
+const DEFAULT_MAX_WORKERS: usize = 4;
+
+/// The workers of `args`, on the threads that [`use_threads`] left.
+///
+/// # Errors
+/// If several are asked for on a GPU, which runs micro-batches one after the other.
+pub fn workers(args: &DeviceArgs) -> Result<Workers> {
+    let threads = rayon::current_num_threads();
+    let count = match (args.device, args.workers.map(NonZeroUsize::get)) {
+        (Device::Cpu, None) => threads.min(DEFAULT_MAX_WORKERS),
+        (Device::Cpu, Some(count)) => count,
+        (_, None | Some(1)) => 1,
+        (device, Some(count)) => {
+            anyhow::bail!("--workers {count}: {device} runs micro-batches one after the other; leave the option out")
+        }
+    };
+    Ok(Workers::new(count, threads)?)
 }
 
 /// Runs `job` on `device`.

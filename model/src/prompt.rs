@@ -8,7 +8,7 @@ use crate::{
     ModelError,
     attention::{Mask, Rows},
     processor::Encoded,
-    vlm::{DecoderContext, LayerKeyValues, Positions, Vlm},
+    vlm::{LayerKeyValues, Positions, Vlm},
 };
 
 /// Several prompts, padded on the right to one length, after their pass through the decoder.
@@ -66,13 +66,8 @@ impl<B: Backend> Prompts<B> {
         }
         let hidden = model.embed(&sequences, features, device);
         let mask = Mask::causal(&prompts.valid, device);
-        let context = DecoderContext {
-            own_mask: Some(&mask),
-            prompt: None,
-            prompt_mask: None,
-            own: Some(&mut prompts.key_values),
-        };
-        model.decode(hidden, Rows::independent(inputs.len(), len), &positions, context);
+        prompts.key_values =
+            model.prefill(hidden, Rows::independent(inputs.len(), len), &positions, &mask);
         Ok(prompts)
     }
 

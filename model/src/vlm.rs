@@ -98,6 +98,16 @@ pub trait Vlm<B: Backend>: Send + Sync {
         device: &B::Device,
     ) -> Tensor<B, 2>;
 
+    /// Keys and values of prompts whose embedded tokens are `hidden`, `[tokens, hidden]`, without what only the last
+    /// layer's output would need.
+    fn prefill(
+        &self,
+        hidden: Tensor<B, 2>,
+        rows: Rows,
+        positions: &Positions,
+        mask: &Mask<B>,
+    ) -> LayerKeyValues<B>;
+
     /// Runs the decoder over `hidden`, `[tokens, hidden]`; the result is normed and ready for [`logits`](Self::logits).
     fn decode(
         &self,

@@ -56,3 +56,14 @@ pub enum TrainError {
     #[error("{0}")]
     Observer(String),
 }
+
+impl TrainError {
+    /// What is wrong with a sample, for those who say themselves which it is.
+    pub fn without_origin(&self) -> String {
+        match self {
+            Self::Sample { message, .. } => message.clone(),
+            Self::Processor { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+}

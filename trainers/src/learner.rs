@@ -72,9 +72,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
         }
     }
 
-    /// Adds the gradients of `loss`.
-    pub fn gather(&mut self, model: &M, loss: &Tensor<B, 1>) {
-        let gradients = GradientsParams::from_grads(loss.backward(), model);
+    /// Adds the gradients of a micro-batch.
+    pub fn accumulate(&mut self, model: &M, gradients: GradientsParams) {
         self.gathered.accumulate(model, gradients);
     }
 

@@ -10,6 +10,7 @@ mod error;
 pub mod feeder;
 pub mod learner;
 pub mod metrics;
+mod micro_batch;
 pub mod objective;
 pub mod predict;
 pub mod prepare;
@@ -20,5 +21,6 @@ pub mod schedule;
 pub mod seed;
 pub mod source;
 pub mod trainer;
+pub mod workers;
 
 pub use error::TrainError;

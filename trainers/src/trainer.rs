@@ -4,10 +4,9 @@
 //! model micro-batch by micro-batch and hands the gradients to the learner. What to log, save or evaluate is the
 //! observer's business.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use burn::tensor::{Tensor, TensorData, backend::AutodiffBackend};
-use medgrpo_model::group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs};
+use burn::tensor::{TensorData, backend::AutodiffBackend};
 use serde_json::Value;
 
 use crate::{
@@ -16,10 +15,11 @@ use crate::{
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, rollout_metrics},
-    objective::TokenBatch,
+    micro_batch::{MicroBatchPass, Slice, StepData, cut},
     recipe::{Policy, Recipe},
     rollout::RolloutGroup,
     seed::derive_seed,
+    workers::Workers,
 };
 
 /// Lengths and sizes of a stage.
@@ -89,6 +89,8 @@ pub struct Stage<'a, B: AutodiffBackend, M: Policy<B>> {
     pub feeder: Feeder,
     /// Sizes.
     pub config: LoopConfig,
+    /// Who runs micro-batches.
+    pub workers: Arc<Workers>,
     /// Where to compute.
     pub device: &'a B::Device,
 }
@@ -175,7 +177,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
         for iteration in 0..self.recipe.num_iterations {
-            let sums = match self.gather(&model, &pieces, groups, advantages, totals, &mut old) {
+            let step = StepData { groups, advantages, totals };
+            let sums = match self.gather(&model, &pieces, step, &mut old) {
                 Ok(sums) => sums,
                 Err(error) => return (model, Err(error)),
             };
@@ -200,154 +203,38 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         (model, Ok(()))
     }
 
-    /// Runs all pieces forward and backward; gives their metrics.
+    /// Runs all pieces forward and backward, as many at a time as there are workers; gives their metrics.
     fn gather(
         &mut self,
         model: &M,
         pieces: &[Vec<Slice>],
-        groups: &[RolloutGroup],
-        advantages: &[Vec<f32>],
-        totals: StepTotals,
+        step: StepData<'_>,
         old: &mut [Option<TensorData>],
     ) -> Result<Metrics, TrainError> {
+        let pass = MicroBatchPass {
+            recipe: &self.recipe,
+            reference: self.reference.as_ref(),
+            step,
+            device: self.device,
+        };
         let mut sums = Metrics::new();
-        for (piece, old) in pieces.iter().zip(old) {
-            let loss = self.micro_batch(model, piece, groups, advantages, totals, old, &mut sums)?;
-            self.learner.gather(model, &loss);
+        let at_once = self.workers.count();
+        for (pieces, old) in pieces.chunks(at_once).zip(old.chunks_mut(at_once)) {
+            // Each its own leaves: graphs that share a leaf run one after the other.
+            let own = |_| if pieces.len() > 1 { model.clone().fork(self.device) } else { model.clone() };
+            let models: Vec<M> = pieces.iter().map(own).collect();
+            let items = models.into_iter().zip(pieces).zip(old).collect();
+            let outcomes =
+                self.workers.map(items, |((model, piece), old): ((M, _), _)| pass.run(&model, piece, old));
+            // In the order of the pieces, so that sums round alike however many workers there are.
+            for outcome in outcomes {
+                let (gradients, metrics) = outcome?;
+                self.learner.accumulate(model, gradients);
+                for (name, value) in metrics {
+                    *sums.entry(name.to_owned()).or_insert(0.0) += value;
+                }
+            }
         }
         Ok(sums)
     }
-
-    /// The loss of one piece of a step; adds its share of the metrics to `sums`.
-    #[expect(clippy::too_many_arguments, reason = "the state of one iteration, used here only")]
-    fn micro_batch(
-        &self,
-        model: &M,
-        piece: &[Slice],
-        groups: &[RolloutGroup],
-        advantages: &[Vec<f32>],
-        totals: StepTotals,
-        old: &mut Option<TensorData>,
-        sums: &mut Metrics,
-    ) -> Result<Tensor<B, 1>, TrainError> {
-        let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
-        let inputs: Vec<Group<'_>> = piece
-            .iter()
-            .zip(&answers)
-            .map(|(slice, completions)| Group { prompt: &groups[slice.group].prepared.prompt, completions })
-            .collect();
-        let options = LogProbOptions { temperature: self.recipe.temperature, entropy: true };
-        let CompletionLogProbs { log_probs, entropy, lens } =
-            completion_log_probs(model, &inputs, options, self.device)?;
-        let [sequences, max_len] = log_probs.dims();
-
-        let old_log_probs = match old {
-            Some(data) => Tensor::from_data(data.clone(), self.device),
-            None => {
-                let detached = log_probs.clone().detach();
-                if self.recipe.num_iterations > 1 {
-                    *old = Some(detached.to_data());
-                }
-                detached
-            }
-        };
-        let ref_log_probs = match &self.reference {
-            Some(reference) if self.recipe.needs_reference() => {
-                let options = LogProbOptions { entropy: false, ..options };
-                let reference = completion_log_probs(reference, &inputs, options, self.device)?;
-                Some(Tensor::from_inner(reference.log_probs))
-            }
-            _ => None,
-        };
-        let per_sequence: Vec<f32> =
-            piece.iter().flat_map(|slice| slice.of(&advantages[slice.group]).to_vec()).collect();
-        let advantages =
-            Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
-        let batch = TokenBatch {
-            log_probs,
-            old_log_probs,
-            ref_log_probs,
-            advantages: advantages.repeat_dim(1, max_len),
-        };
-
-        let weights = self.recipe.aggregate.token_weights(&lens, totals);
-        let weights = Tensor::<B, 2>::from_data(TensorData::new(weights, [sequences, max_len]), self.device);
-        let share: Vec<f32> = lens
-            .iter()
-            .flat_map(|len| (0..max_len).map(move |place| f32::from(u8::from(place < *len))))
-            .map(|real| real / totals.num_tokens as f32)
-            .collect();
-        let share = Tensor::<B, 2>::from_data(TensorData::new(share, [sequences, max_len]), self.device);
-
-        let mut loss = Tensor::<B, 1>::zeros([1], self.device);
-        let mut reported: Vec<(&str, Tensor<B, 1>)> = Vec::new();
-        for term in &self.recipe.terms {
-            let out = term.objective.losses(&batch);
-            loss = loss + (out.losses * weights.clone()).sum().mul_scalar(term.weight);
-            reported
-                .extend(out.metrics.into_iter().map(|(name, values)| (name, (values * share.clone()).sum())));
-        }
-        if let Some(entropy) = entropy {
-            reported.push(("entropy", (entropy * share).sum()));
-        }
-        reported.push(("loss", loss.clone().detach()));
-        // One transfer for all numbers.
-        let (names, values): (Vec<_>, Vec<_>) = reported.into_iter().unzip();
-        let values = Tensor::cat(values, 0).into_data().convert::<f32>();
-        for (name, value) in names.into_iter().zip(values.iter::<f32>()) {
-            *sums.entry(name.to_owned()).or_insert(0.0) += f64::from(value);
-        }
-        Ok(loss)
-    }
-}
-
-/// Some of a group's completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slice {
-    group: usize,
-    first: usize,
-    count: usize,
-}
-
-impl Slice {
-    fn of<T>(self, completions: &[T]) -> &[T] {
-        &completions[self.first..self.first + self.count]
-    }
-
-    fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
-        self.of(&groups[self.group].completions)
-            .iter()
-            .map(|completion| completion.token_ids.clone())
-            .collect()
-    }
-}
-
-/// Cuts a step into pieces of at most `size` sequences: several whole groups, or parts of one.
-///
-/// Groups of similar prompt length go together, which keeps padding small.
-fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
-    let mut slices: Vec<Slice> = Vec::new();
-    for (group, members) in groups.iter().enumerate() {
-        let total = members.completions.len();
-        let parts = total.div_ceil(size);
-        slices.extend((0..parts).map(|part| {
-            let (first, end) = (part * total / parts, (part + 1) * total / parts);
-            Slice { group, first, count: end - first }
-        }));
-    }
-    slices.retain(|slice| slice.count > 0);
-    slices.sort_by_key(|slice| {
-        (slice.count, groups[slice.group].prepared.prompt.input_ids.len(), slice.group, slice.first)
-    });
-    let mut pieces: Vec<Vec<Slice>> = Vec::new();
-    for slice in slices {
-        match pieces.last_mut() {
-            // The completions of one piece form a rectangle: equally many of each group.
-            Some(piece) if piece[0].count == slice.count && (piece.len() + 1) * slice.count <= size => {
-                piece.push(slice);
-            }
-            _ => pieces.push(vec![slice]),
-        }
-    }
-    pieces
 }

@@ -53,11 +53,11 @@ impl DataFile {
 }
 
 /// Opens the files to train on.
-pub(crate) fn open_train(experiment: &Experiment) -> Result<Arc<Vec<DataFile>>> {
+pub(crate) fn open_train(experiment: &Experiment) -> Result<Vec<DataFile>> {
     let open = |file: &TrainFile| {
         DataFile::open(&file.file, &file.root, file.weight, &file.tasks, experiment.data.on_bad_row)
     };
-    Ok(Arc::new(experiment.data.train.iter().map(open).collect::<Result<_>>()?))
+    experiment.data.train.iter().map(open).collect()
 }
 
 /// A split to evaluate on.

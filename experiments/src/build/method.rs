@@ -13,18 +13,17 @@ use medgrpo_trainers::{
     recipes::{GrpoConfig, grpo, sft},
     schedule::{Decay, Schedule},
     source::OnPolicy,
+    workers::Workers,
 };
 
 use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, ScaleRewards, Trainer};
-
-/// Sampling keeps no activations: this many times the sequences of a training pass fit.
-const ROLLOUT_BATCH_FACTOR: usize = 4;
 
 /// The recipe of a stage.
 pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
     stage: &resolved::Stage,
     processor: &Arc<Processor>,
     stop_ids: &[u32],
+    workers: &Arc<Workers>,
 ) -> Recipe<B, M> {
     match &stage.recipe {
         resolved::Recipe::Sft => sft(),
@@ -33,7 +32,8 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
                 processor: Arc::clone(processor),
                 generation: generation(config, stop_ids),
                 reward: Arc::new(PerTask::grounding(FormatFactor::default())),
-                batch_size: stage.trainer.micro_batch_size * ROLLOUT_BATCH_FACTOR,
+                batch_size: config.generation_batch_size,
+                workers: Arc::clone(workers),
             };
             grpo(source, grpo_config(config))
         }

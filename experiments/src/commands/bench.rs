@@ -3,9 +3,14 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
-use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
+use burn::{
+    module::{AutodiffModule, Module},
+    optim::GradientsParams,
+    tensor::backend::AutodiffBackend,
+};
 use medgrpo_datasets::{Content, Message, Role, read_messages};
 use medgrpo_model::{
+    ModelError,
     checkpoint::Pretrained,
     generate::{GenerationConfig, generate},
     group_forward::{Group, LogProbOptions, completion_log_probs},
@@ -17,13 +22,14 @@ use medgrpo_trainers::{
     learner::{Learner, LearnerConfig},
     prepare::{SamplePreparer, VideoSampling},
     schedule::{Decay, Schedule},
+    workers::Workers,
 };
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
     cli::{BenchArgs, BenchWhat},
-    device::{Job, run_on, use_threads},
+    device::{Job, run_on, use_threads, workers},
 };
 
 /// Times of one kind of work. Tokens are those that go through the model: prompt and answer, or new ones only.
@@ -43,6 +49,7 @@ struct BenchResult {
 struct Bench<'a> {
     args: &'a BenchArgs,
     batch: Vec<(Encoded, Vec<u32>)>,
+    workers: Workers,
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
@@ -70,7 +77,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             let tokens = batch.iter().map(|(prompt, answer)| prompt.input_ids.len() + answer.len()).sum();
             (time(args.repetitions, || prepare().map(|_| ()))?, tokens)
         }
-        _ => run_on(args.device.device, Bench { args, batch: prepare()? })?,
+        _ => run_on(args.device.device, Bench { args, batch: prepare()?, workers: workers(&args.device)? })?,
     };
     report(args, seconds, tokens)
 }
@@ -121,14 +128,23 @@ impl Job for Bench<'_> {
         let tokens: usize =
             self.batch.iter().map(|(prompt, answer)| prompt.input_ids.len() + answer.len()).sum();
         let repetitions = self.args.repetitions;
+        // As training, scoring and sampling do: a part of the batch for each worker.
+        let part = groups.len().div_ceil(self.workers.count());
         match self.args.what {
             BenchWhat::Train => {
                 let mut model = model;
                 let mut learner = Learner::<B, _>::new(learner_config());
                 let mut done = 0;
                 let seconds = time(repetitions, || {
-                    let scored = completion_log_probs(&model, &groups, LogProbOptions::default(), device)?;
-                    learner.gather(&model, &scored.log_probs.mean().neg());
+                    let parts = groups.chunks(part).map(|groups| (model.clone().fork(device), groups)).collect();
+                    let gradients = self.workers.map(parts, |(model, groups): (Qwen25Vl<B>, _)| {
+                        let scored = completion_log_probs(&model, groups, LogProbOptions::default(), device)?;
+                        let loss = scored.log_probs.sum().neg();
+                        Ok::<_, ModelError>(GradientsParams::from_grads(loss.backward(), &model))
+                    });
+                    for gradients in gradients {
+                        learner.accumulate(&model, gradients?);
+                    }
                     let (updated, outcome) = learner.step(model.clone(), done);
                     model = updated;
                     outcome?;
@@ -139,7 +155,7 @@ impl Job for Bench<'_> {
             }
             BenchWhat::Generate => {
                 let model = model.valid();
-                let prompts: Vec<&Encoded> = self.batch.iter().map(|(prompt, _)| prompt).collect();
+                let prompts: Vec<&Encoded> = groups.iter().map(|group| group.prompt).collect();
                 let config = GenerationConfig {
                     num_generations: 1,
                     max_new_tokens: self.args.max_new_tokens,
@@ -147,16 +163,23 @@ impl Job for Bench<'_> {
                     // No stop: every repetition makes the same number of tokens.
                     stop_ids: Vec::new(),
                 };
-                let seeds = vec![0; prompts.len()];
                 let seconds = time(repetitions, || {
-                    Ok(generate(&model, &prompts, &seeds, &config, device).map(|_| ())?)
+                    let parts = prompts.chunks(part).collect();
+                    let answers = self.workers.map(parts, |prompts: &[&Encoded]| {
+                        generate(&model, prompts, &vec![0; prompts.len()], &config, device)
+                    });
+                    Ok(answers.into_iter().try_for_each(|answers| answers.map(|_| ()))?)
                 })?;
                 Ok((seconds, prompts.len() * self.args.max_new_tokens))
             }
             BenchWhat::Forward | BenchWhat::Process => {
                 let model = model.valid();
                 let seconds = time(repetitions, || {
-                    completion_log_probs(&model, &groups, LogProbOptions::default(), device)?;
+                    let parts = groups.chunks(part).collect();
+                    let scored = self.workers.map(parts, |groups| {
+                        completion_log_probs(&model, groups, LogProbOptions::default(), device)
+                    });
+                    scored.into_iter().try_for_each(|scored| scored.map(|_| ()))?;
                     Ok(B::sync(device)?)
                 })?;
                 Ok((seconds, tokens))

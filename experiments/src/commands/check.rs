@@ -6,24 +6,19 @@ use anyhow::{Result, bail};
 use medgrpo_datasets::{Dataset, MedVidBenchFile, medvidbench::MediaCheck};
 use medgrpo_model::{qwen2_5_vl::Qwen25VlConfig, weights::CheckpointLayout};
 use medgrpo_trainers::prepare::SamplePreparer;
-use rayon::prelude::*;
 
 use crate::{
-    build,
+    build::{self, Counted, MAX_TOLD},
     cli::CheckArgs,
     config::{
         self,
         resolved::{Experiment, ModelSource, OnBadRow},
     },
     print,
-    progress::Progress,
 };
 
 /// Token counts are taken of at most this many rows of a file, spread evenly.
 const MAX_COUNTED_ROWS: usize = 2_000;
-
-/// Problems told of each file.
-const MAX_TOLD: usize = 20;
 
 pub(super) fn run(args: &CheckArgs) -> Result<()> {
     let experiment = config::load(&args.config, &args.overrides)?;
@@ -99,24 +94,12 @@ fn check_file(path: &Path, root: &Path, preparer: Option<&SamplePreparer>) -> Re
 fn count_tokens(file: &MedVidBenchFile, preparer: &SamplePreparer) -> usize {
     let count = file.len().min(MAX_COUNTED_ROWS);
     let rows: Vec<usize> = (0..count).map(|number| number * file.len() / count).collect();
-    let progress = Progress::start("count tokens", rows.len(), "rows");
-    let counted: Vec<Result<usize, String>> = rows
-        .par_iter()
-        .filter_map(|&row| {
-            let sample = file.get(row).ok()?;
-            let origin = format!("{}, row {row}", file.path().display());
-            Some(preparer.count_prompt_tokens(&origin, &sample).map_err(|error| error.to_string()))
-        })
-        .collect();
-    progress.finish();
-    let mut tokens: Vec<usize> = counted.iter().filter_map(|count| count.as_ref().ok().copied()).collect();
-    tokens.sort_unstable();
+    let Counted { tokens, problems } = build::count_prompts(file, &rows, preparer);
     if let (Some(median), Some(max)) = (tokens.get(tokens.len() / 2), tokens.last()) {
         print(&format!("  prompt tokens over {} rows: median {median}, longest {max}", tokens.len()));
     }
-    let failures: Vec<&String> = counted.iter().filter_map(|count| count.as_ref().err()).collect();
-    for failure in failures.iter().take(MAX_TOLD) {
-        print(&format!("  {failure}"));
+    for problem in problems.iter().take(MAX_TOLD) {
+        print(&format!("{}, row {}: {}", file.path().display(), problem.row, problem.reason));
     }
-    failures.len()
+    problems.len()
 }

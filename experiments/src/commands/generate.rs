@@ -13,13 +13,14 @@ use medgrpo_model::{
 use medgrpo_trainers::{
     predict::{decode, stop_ids},
     seed::derive_seed,
+    workers::Workers,
 };
 use serde::Serialize;
 
-use super::inference::{Conversations, LastTurn, ResultLines};
+use super::inference::{Conversation, Conversations, LastTurn, ResultLines};
 use crate::{
     cli::GenerateArgs,
-    device::{Job, run_on, use_threads},
+    device::{Job, run_on, use_threads, workers},
 };
 
 #[derive(Serialize)]
@@ -39,6 +40,7 @@ struct Generate<'a> {
     args: &'a GenerateArgs,
     conversations: Conversations,
     config: GenerationConfig,
+    workers: Workers,
 }
 
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
@@ -66,7 +68,8 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
         sampling,
         stop_ids,
     };
-    run_on(args.device.device, Generate { args, conversations, config })
+    let workers = workers(&args.device)?;
+    run_on(args.device.device, Generate { args, conversations, config, workers })
 }
 
 impl Job for Generate<'_> {
@@ -75,29 +78,29 @@ impl Job for Generate<'_> {
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
         let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.args.input.model, device)?;
         let tokenizer = self.conversations.preparer.processor.tokenizer();
-        let mut lines = ResultLines::new("generate", self.conversations.len());
-        for batch in self.conversations.batches(self.args.batch_size) {
-            let batch = batch?;
+        let answer = |batch: &[Conversation]| -> Result<Vec<GenerateLine>> {
             let prompts: Vec<&Encoded> = batch.iter().map(|conversation| &conversation.prompt).collect();
             let seeds: Vec<u64> = batch
                 .iter()
                 .map(|conversation| derive_seed(self.args.seed, "completion", conversation.index as u64))
                 .collect();
             let answers = generate(&model, &prompts, &seeds, &self.config, device)?;
-            for (conversation, completions) in batch.iter().zip(answers) {
-                let completions = completions
-                    .into_iter()
-                    .map(|completion| {
-                        Ok(CompletionLine {
-                            text: decode(tokenizer, &completion)?,
-                            finish_reason: completion.finish_reason.as_str(),
-                            token_ids: completion.token_ids,
-                        })
+            let lines = batch.iter().zip(answers).map(|(conversation, completions)| {
+                let completions = completions.into_iter().map(|completion| {
+                    Ok(CompletionLine {
+                        text: decode(tokenizer, &completion)?,
+                        finish_reason: completion.finish_reason.as_str(),
+                        token_ids: completion.token_ids,
                     })
-                    .collect::<Result<_>>()?;
-                lines.push(&GenerateLine { index: conversation.index, completions })?;
-            }
-        }
+                });
+                Ok(GenerateLine { index: conversation.index, completions: completions.collect::<Result<_>>()? })
+            });
+            lines.collect()
+        };
+        let mut lines = ResultLines::new("generate", self.conversations.len());
+        self.conversations.for_each_batch(self.args.batch_size, &self.workers, answer, |batch| {
+            batch.iter().try_for_each(|line| lines.push(line))
+        })?;
         lines.write(&self.args.out)
     }
 }

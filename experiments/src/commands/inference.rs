@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result, bail};
 use medgrpo_datasets::{Content, Message, Role, read_messages};
 use medgrpo_model::processor::{Encoded, Processor};
-use medgrpo_trainers::prepare::{SamplePreparer, VideoSampling};
+use medgrpo_trainers::{
+    prepare::{SamplePreparer, VideoSampling},
+    workers::Workers,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -74,11 +77,26 @@ impl Conversations {
         self.records.len()
     }
 
-    /// Decodes and tokenises the records batch by batch.
-    pub(super) fn batches(&self, size: usize) -> impl Iterator<Item = Result<Vec<Conversation>>> + '_ {
-        self.records
-            .chunks(size.max(1))
-            .map(|records| records.par_iter().map(|record| self.prepare(record)).collect())
+    /// Decodes and tokenises the records batch by batch, puts each batch through `work`, as many side by side as there
+    /// are workers, and hands what comes out to `then`, in order.
+    pub(super) fn for_each_batch<R: Send>(
+        &self,
+        size: usize,
+        workers: &Workers,
+        work: impl Fn(&[Conversation]) -> Result<R> + Sync,
+        mut then: impl FnMut(R) -> Result<()>,
+    ) -> Result<()> {
+        let batches: Vec<_> = self.records.chunks(size.max(1)).collect();
+        for batches in batches.chunks(workers.count()) {
+            let prepared = batches
+                .iter()
+                .map(|records| records.par_iter().map(|record| self.prepare(record)).collect())
+                .collect::<Result<Vec<Vec<Conversation>>>>()?;
+            for done in workers.map(prepared, |batch| work(&batch)) {
+                then(done?)?;
+            }
+        }
+        Ok(())
     }
 
     fn prepare(

@@ -7,30 +7,33 @@ use medgrpo_model::{
     group_forward::{Group, LogProbOptions, completion_log_probs},
     qwen2_5_vl::Qwen25Vl,
 };
+use medgrpo_trainers::workers::Workers;
 use serde::Serialize;
 
-use super::inference::{Conversations, LastTurn, ResultLines};
+use super::inference::{Conversation, Conversations, LastTurn, ResultLines};
 use crate::{
     cli::ScoreArgs,
-    device::{Job, run_on, use_threads},
+    device::{Job, run_on, use_threads, workers},
 };
 
 #[derive(Serialize)]
-struct ScoreLine<'a> {
+struct ScoreLine {
     index: usize,
-    token_ids: &'a [u32],
-    logprobs: &'a [f32],
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
 }
 
 struct Score<'a> {
     args: &'a ScoreArgs,
     conversations: Conversations,
+    workers: Workers,
 }
 
 pub(super) fn run(args: &ScoreArgs) -> Result<()> {
     use_threads(args.device.threads)?;
     let conversations = Conversations::open(&args.input, LastTurn::Answer)?;
-    run_on(args.device.device, Score { args, conversations })
+    let workers = workers(&args.device)?;
+    run_on(args.device.device, Score { args, conversations, workers })
 }
 
 impl Job for Score<'_> {
@@ -38,9 +41,7 @@ impl Job for Score<'_> {
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
         let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.args.input.model, device)?;
-        let mut lines = ResultLines::new("score", self.conversations.len());
-        for batch in self.conversations.batches(self.args.batch_size) {
-            let batch = batch?;
+        let score = |batch: &[Conversation]| -> Result<Vec<ScoreLine>> {
             let answers: Vec<Vec<Vec<u32>>> = batch
                 .iter()
                 .map(|conversation| vec![conversation.answer.clone().unwrap_or_default()])
@@ -58,15 +59,19 @@ impl Job for Score<'_> {
                 .convert::<f32>()
                 .into_vec()
                 .expect("converted to f32 just before");
-            for ((conversation, row), answers) in batch.iter().zip(log_probs.chunks(max_len)).zip(&answers) {
-                let token_ids = &answers[0];
-                lines.push(&ScoreLine {
-                    index: conversation.index,
-                    token_ids,
-                    logprobs: &row[..token_ids.len()],
-                })?;
-            }
-        }
+            let rows = batch.iter().zip(log_probs.chunks(max_len)).zip(answers);
+            Ok(rows
+                .map(|((conversation, row), mut answers)| {
+                    let token_ids = answers.swap_remove(0);
+                    let logprobs = row[..token_ids.len()].to_vec();
+                    ScoreLine { index: conversation.index, token_ids, logprobs }
+                })
+                .collect())
+        };
+        let mut lines = ResultLines::new("score", self.conversations.len());
+        self.conversations.for_each_batch(self.args.batch_size, &self.workers, score, |batch| {
+            batch.iter().try_for_each(|line| lines.push(line))
+        })?;
         lines.write(&self.args.out)
     }
 }

@@ -142,7 +142,7 @@ impl Stage {
     fn from_wire(wire: StageWire, offered: &[TaskKind]) -> Self {
         let (recipe, learning_rate) = match wire.recipe {
             RecipeWire::Sft(_) => (Recipe::Sft, 1e-5),
-            RecipeWire::Grpo(grpo) => (Recipe::Grpo(Grpo::from_wire(&grpo)), 1e-6),
+            RecipeWire::Grpo(grpo) => (Recipe::Grpo(Grpo::from_wire(&grpo, wire.trainer.micro_batch_size.unwrap_or(1))), 1e-6),
         };
         Self {
             name: wire.name,
@@ -153,8 +153,11 @@ impl Stage {
     }
 }
 
+/// Sampling keeps no activations: this many times the sequences of a training pass fit.
+const ROLLOUT_BATCH_FACTOR: usize = 4;
+
 impl Grpo {
-    fn from_wire(wire: &GrpoWire) -> Self {
+    fn from_wire(wire: &GrpoWire, micro_batch_size: usize) -> Self {
         let epsilon = wire.epsilon.unwrap_or(0.2);
         Self {
             num_generations: wire.num_generations.unwrap_or(8),
@@ -162,6 +165,9 @@ impl Grpo {
             top_p: wire.top_p.unwrap_or(1.0),
             top_k: wire.top_k.unwrap_or(0),
             max_completion_length: wire.max_completion_length.unwrap_or(512),
+            generation_batch_size: wire
+                .generation_batch_size
+                .unwrap_or_else(|| micro_batch_size.saturating_mul(ROLLOUT_BATCH_FACTOR)),
             beta: wire.beta.unwrap_or(0.0),
             epsilon,
             epsilon_high: wire.epsilon_high.unwrap_or(epsilon),

@@ -1,13 +1,17 @@
 //! Answers to the evaluation splits and what they are worth.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::{Context, Result};
 use burn::tensor::backend::Backend;
 use medgrpo_datasets::{Dataset, TaskSample};
 use medgrpo_model::vlm::Vlm;
 use medgrpo_rewards::leaderboard::{Report, constant_baseline, evaluate};
-use medgrpo_trainers::{predict::Predictor, prepare::SamplePreparer};
+use medgrpo_trainers::{predict::Predictor, prepare::SamplePreparer, workers::Workers};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +45,7 @@ pub(super) struct Evaluator<'a> {
     pub(super) splits: &'a [EvalSplit],
     pub(super) settings: &'a Evaluate,
     pub(super) preparer: &'a SamplePreparer,
+    pub(super) workers: &'a Workers,
     pub(super) predictions: PathBuf,
 }
 
@@ -98,9 +103,10 @@ impl Evaluator<'_> {
             tokenizer: self.preparer.processor.tokenizer(),
             max_new_tokens: &max_new_tokens,
             batch_size: self.settings.batch_size,
+            workers: self.workers,
         };
         let mut texts = Vec::with_capacity(places.len());
-        let mut done = 0;
+        let done = AtomicUsize::new(0);
         // Whole batches a task, so that chunks of mixed tasks don't leave many small ones.
         for chunk in places.chunks(CHUNK.max(self.settings.batch_size * 8)) {
             let prepared = chunk
@@ -111,8 +117,7 @@ impl Evaluator<'_> {
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             texts.extend(predictor.predict(model, &prepared, device, |answered| {
-                done += answered;
-                progress.set(done);
+                progress.set(done.fetch_add(answered, Ordering::Relaxed) + answered);
             })?);
         }
         progress.finish();

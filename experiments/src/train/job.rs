@@ -28,6 +28,7 @@ use medgrpo_trainers::{
     prepare::SamplePreparer,
     seed::derive_seed,
     trainer::{LoopConfig, Stage},
+    workers::Workers,
 };
 
 use super::{
@@ -51,14 +52,15 @@ const BASE: &str = "base";
 pub(super) struct TrainJob<'a> {
     experiment: &'a Experiment,
     run_dir: &'a RunDir,
-    train: Arc<Vec<DataFile>>,
+    train: Vec<DataFile>,
     eval: Vec<EvalSplit>,
+    workers: Arc<Workers>,
     stop: Arc<AtomicBool>,
 }
 
 impl<'a> TrainJob<'a> {
     /// Opens the data; from here on Ctrl-C ends the run after the step it is in, with a checkpoint.
-    pub(super) fn new(experiment: &'a Experiment, run_dir: &'a RunDir) -> Result<Self> {
+    pub(super) fn new(experiment: &'a Experiment, run_dir: &'a RunDir, workers: Workers) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         ctrlc::set_handler(move || {
@@ -72,6 +74,7 @@ impl<'a> TrainJob<'a> {
             run_dir,
             train: build::open_train(experiment)?,
             eval: build::open_eval(experiment)?,
+            workers: Arc::new(workers),
             stop,
         })
     }
@@ -80,7 +83,7 @@ impl<'a> TrainJob<'a> {
 impl Job for TrainJob<'_> {
     type Output = ();
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+    fn run<B: AutodiffBackend>(mut self, device: &B::Device) -> Result<()> {
         let experiment = self.experiment;
         let start_dir: PathBuf = match &experiment.model {
             ModelSource::Path(path) => path.clone(),
@@ -93,6 +96,11 @@ impl Job for TrainJob<'_> {
             }
         };
         let preparer = build::preparer(experiment, &start_dir)?;
+        let eval = self.eval.iter_mut().map(|split| &mut split.file);
+        for file in self.train.iter_mut().chain(eval) {
+            file.keep_what_fits(&preparer, experiment.data.on_bad_row)?;
+        }
+        let train = Arc::new(std::mem::take(&mut self.train));
         let source = CheckpointSource::open(&start_dir)?;
         let checkpoints = self.run_dir.checkpoints();
         let resumed = newest(&checkpoints)?;
@@ -112,12 +120,13 @@ impl Job for TrainJob<'_> {
             splits: &self.eval,
             settings,
             preparer: &preparer,
+            workers: &self.workers,
             predictions: self.run_dir.predictions(),
         });
         let mut columns: Vec<(String, Vec<SplitResult>)> = Vec::new();
         if let Some(evaluator) = &evaluator {
             let limit = evaluator.settings.limit;
-            columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
+            columns.push(("constant".to_owned(), evaluator.baseline(&train, limit)?));
             if evaluator.settings.before {
                 let base = || Ok(Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?.0);
                 columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
@@ -141,7 +150,7 @@ impl Job for TrainJob<'_> {
                     .filter(|state| state.stage_index == index)
                     .map(|state| (&model_dir, state));
                 let mut running =
-                    self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
+                    self.stage::<B>(index, stage, &train, &preparer, &reference_dir, resumed, &start_dir, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {
@@ -203,6 +212,7 @@ impl TrainJob<'_> {
         &self,
         index: usize,
         stage: &resolved::Stage,
+        train: &Arc<Vec<DataFile>>,
         preparer: &SamplePreparer,
         reference_dir: &std::path::Path,
         resumed: Option<(&PathBuf, &TrainState)>,
@@ -215,7 +225,7 @@ impl TrainJob<'_> {
             Some(ids) => ids,
             None => stop_ids(processor.tokenizer()),
         };
-        let recipe = build::recipe::<B, Qwen25Vl<B>>(stage, processor, &stop_ids);
+        let recipe = build::recipe::<B, Qwen25Vl<B>>(stage, processor, &stop_ids, &self.workers);
         let reference = match recipe.needs_reference() {
             true if index == 0 => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
             true => Some(load_whole(reference_dir, device).context("the reference of this stage's KL term")?),
@@ -227,7 +237,7 @@ impl TrainJob<'_> {
         }
         let order_seed = derive_seed(seed, "order", 0);
         let stream = MixtureStream::new(
-            &self.train,
+            train,
             &stage.data.tasks,
             order_seed,
             resumed.map(|(_, state)| &state.stream),
@@ -244,6 +254,6 @@ impl TrainJob<'_> {
             micro_batch_size: stage.trainer.micro_batch_size,
             seed,
         };
-        Ok(Stage { recipe, reference, learner, feeder, config, device })
+        Ok(Stage { recipe, reference, learner, feeder, config, workers: Arc::clone(&self.workers), device })
     }
 }

@@ -14,7 +14,7 @@ use medgrpo_datasets::synth::{SynthConfig, render};
 use crate::{
     cli::TrainArgs,
     config::{self, resolved::Experiment},
-    device::{run_on, use_threads},
+    device::{run_on, use_threads, workers},
     environment::Environment,
     progress::Progress,
     run_dir::{CONFIG_FILE, RunDir},
@@ -23,6 +23,7 @@ use crate::{
 /// Runs or resumes an experiment.
 pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     use_threads(args.device.threads)?;
+    let workers = workers(&args.device)?;
     let (experiment, run_dir) = match (&args.config, &args.resume) {
         (Some(path), _) => start(path, args)?,
         (None, Some(dir)) => {
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     };
     Environment::collect(&args.device.device.to_string()).record(run_dir.path())?;
     render_practice_set(&experiment)?;
-    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir)?)?;
+    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir, workers)?)?;
     crate::print(&format!("run directory: {}", run_dir.path().display()));
     Ok(())
 }

@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use super::{Qwen25VlConfig, TextModel, VisionTower, positions};
 use crate::{
     ModelError,
-    attention::Rows,
+    attention::{Mask, Rows},
     checkpoint::{CheckpointSource, Pretrained},
     gated_mlp::new_linear,
     processor::Encoded,
-    vlm::{DecoderContext, Positions, Vlm},
+    vlm::{DecoderContext, LayerKeyValues, Positions, Vlm},
     weights::load_weights,
 };
 
@@ -122,6 +122,16 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         );
         let places = Tensor::<B, 1, Int>::from_data(TensorData::new(places, [num_tokens]), device);
         Tensor::cat(vec![embedded, features], 0).select(0, places)
+    }
+
+    fn prefill(
+        &self,
+        hidden: Tensor<B, 2>,
+        rows: Rows,
+        positions: &Positions,
+        mask: &Mask<B>,
+    ) -> LayerKeyValues<B> {
+        self.model.prefill(&self.config().text, hidden, rows, positions, mask)
     }
 
     fn decode(

@@ -8,7 +8,7 @@ use burn::{
 
 use super::TextConfig;
 use crate::{
-    attention::{ExpandedMask, Heads, KeyValue, Rows, attend, split_heads},
+    attention::{ExpandedMask, Heads, KeyValue, Mask, Rows, attend, split_heads},
     gated_mlp::{GatedMlp, new_linear},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
@@ -52,6 +52,39 @@ struct Pass<'a, B: Backend> {
     prompt_mask: Option<ExpandedMask<B>>,
 }
 
+impl From<&TextConfig> for Heads {
+    fn from(config: &TextConfig) -> Self {
+        Self {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim(),
+        }
+    }
+}
+
+impl<B: Backend> Pass<'_, B> {
+    /// A pass of tokens that see nothing but their own sequence.
+    fn over_own(
+        config: &TextConfig,
+        rows: Rows,
+        positions: &Positions,
+        mask: Option<&Mask<B>>,
+        device: &B::Device,
+    ) -> Self {
+        let heads = Heads::from(config);
+        let angles = mrope_angles(config, positions);
+        Self {
+            rows,
+            heads,
+            rotary_q: RotaryTable::new(&angles, heads.dim / 2, heads.query, device),
+            rotary_k: RotaryTable::new(&angles, heads.dim / 2, heads.kv, device),
+            own_mask: mask.map(|mask| mask.expand(rows, heads)),
+            prompt: None,
+            prompt_mask: None,
+        }
+    }
+}
+
 impl<B: Backend> TextModel<B> {
     pub(super) fn new(config: &TextConfig, device: &B::Device) -> Self {
         Self {
@@ -61,6 +94,29 @@ impl<B: Backend> TextModel<B> {
             layers: (0..config.num_hidden_layers).map(|_| DecoderLayer::new(config, device)).collect(),
             norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
         }
+    }
+
+    /// Keys and values that `hidden`, `[tokens, hidden_size]`, leaves in all layers; the last does no more than that.
+    pub(super) fn prefill(
+        &self,
+        config: &TextConfig,
+        mut hidden: Tensor<B, 2>,
+        rows: Rows,
+        positions: &Positions,
+        mask: &Mask<B>,
+    ) -> Vec<KeyValue<B>> {
+        let pass = Pass::over_own(config, rows, positions, Some(mask), &hidden.device());
+        let mut key_values = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index + 1 == self.layers.len() {
+                key_values.push(layer.self_attn.key_value(layer.input_layernorm.forward(hidden), &pass));
+                break;
+            }
+            let (next, key_value) = layer.forward(hidden, &pass, index, None);
+            hidden = next;
+            key_values.push(key_value);
+        }
+        key_values
     }
 
     /// Runs `hidden`, `[tokens, hidden_size]`, through all layers and the final norm.
@@ -74,22 +130,11 @@ impl<B: Backend> TextModel<B> {
         positions: &Positions,
         context: DecoderContext<'_, B>,
     ) -> Tensor<B, 2> {
-        let device = hidden.device();
-        let heads = Heads {
-            query: config.num_attention_heads,
-            kv: config.num_key_value_heads,
-            dim: config.head_dim(),
-        };
-        let angles = mrope_angles(config, positions);
         let DecoderContext { own_mask, prompt, prompt_mask, mut own } = context;
         let pass = Pass {
-            rows,
-            heads,
-            rotary_q: RotaryTable::new(&angles, heads.dim / 2, heads.query, &device),
-            rotary_k: RotaryTable::new(&angles, heads.dim / 2, heads.kv, &device),
-            own_mask: own_mask.map(|mask| mask.expand(rows, heads)),
             prompt: prompt.map(Vec::as_slice),
-            prompt_mask: prompt_mask.map(|mask| mask.expand(rows, heads)),
+            prompt_mask: prompt_mask.map(|mask| mask.expand(rows, config.into())),
+            ..Pass::over_own(config, rows, positions, own_mask, &hidden.device())
         };
         let mut grown = Vec::with_capacity(self.layers.len());
         let mut past = own.as_deref_mut().map(std::mem::take).unwrap_or_default().into_iter();
@@ -140,6 +185,15 @@ impl<B: Backend> DecoderLayer<B> {
 }
 
 impl<B: Backend> SelfAttention<B> {
+    fn key_value(&self, x: Tensor<B, 2>, pass: &Pass<'_, B>) -> KeyValue<B> {
+        let Pass { rows, heads, .. } = *pass;
+        let key = pass.rotary_k.rotate(self.k_proj.forward(x.clone()));
+        KeyValue {
+            key: split_heads(key, rows, heads.kv, heads.dim),
+            value: split_heads(self.v_proj.forward(x), rows, heads.kv, heads.dim),
+        }
+    }
+
     fn forward(
         &self,
         x: Tensor<B, 2>,
@@ -150,10 +204,7 @@ impl<B: Backend> SelfAttention<B> {
         let Pass { rows, heads, .. } = *pass;
         let query =
             pass.rotary_q.rotate(self.q_proj.forward(x.clone())).mul_scalar((heads.dim as f64).powf(-0.5));
-        let new = KeyValue {
-            key: split_heads(pass.rotary_k.rotate(self.k_proj.forward(x.clone())), rows, heads.kv, heads.dim),
-            value: split_heads(self.v_proj.forward(x), rows, heads.kv, heads.dim),
-        };
+        let new = self.key_value(x, pass);
         let own = match past {
             Some(past) => past.append(new),
             None => new,

@@ -18,7 +18,7 @@ use burn::tensor::backend::Backend;
 ///
 /// `policy` is the model without autodiff. All randomness must follow from `seed` and the samples, so that a resumed run
 /// draws the same answers.
-pub trait GroupSource<B: Backend, M: Vlm<B>>: Send {
+pub trait GroupSource<B: Backend, M: Vlm<B>>: Send + Sync {
     /// One group per sample, in order.
     fn collect(
         &mut self,

@@ -17,6 +17,7 @@ use crate::{
     predict::decode,
     rollout::{PreparedSample, RolloutCompletion, RolloutGroup},
     seed::derive_seed,
+    workers::Workers,
 };
 
 /// Samples groups of completions in process and scores them.
@@ -27,8 +28,10 @@ pub struct OnPolicy {
     pub generation: GenerationConfig,
     /// What an answer is worth.
     pub reward: Arc<dyn Reward>,
-    /// Sequences generated at a time.
+    /// Sequences generated at a time by one worker.
     pub batch_size: usize,
+    /// Who generates.
+    pub workers: Arc<Workers>,
 }
 
 impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
@@ -40,28 +43,40 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         device: &B::Device,
     ) -> Result<Vec<RolloutGroup>, TrainError> {
         let prompts_at_a_time = (self.batch_size / self.generation.num_generations).max(1);
-        let mut groups = Vec::with_capacity(samples.len());
         let mut samples = samples.into_iter().enumerate().peekable();
+        let mut chunks: Vec<Vec<(usize, PreparedSample)>> = Vec::new();
         while samples.peek().is_some() {
-            let chunk: Vec<(usize, PreparedSample)> = samples.by_ref().take(prompts_at_a_time).collect();
-            let prompts: Vec<_> = chunk.iter().map(|(_, prepared)| &prepared.prompt).collect();
-            let seeds: Vec<u64> =
-                chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
-            let completions = generate(policy, &prompts, &seeds, &self.generation, device)?;
-            for ((_, prepared), completions) in chunk.into_iter().zip(completions) {
-                let completions = completions
-                    .into_iter()
-                    .map(|completion| self.unscored(completion))
-                    .collect::<Result<_, _>>()?;
-                groups.push(RolloutGroup { prepared, completions });
-            }
+            chunks.push(samples.by_ref().take(prompts_at_a_time).collect());
         }
+        let drawn = self.workers.map(chunks, |chunk| self.draw(policy, chunk, seed, device));
+        let mut groups: Vec<RolloutGroup> =
+            drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         groups.par_iter_mut().try_for_each(|group| self.score(group))?;
         Ok(groups)
     }
 }
 
 impl OnPolicy {
+    /// Completions of the samples of one chunk, each with its place in the step.
+    fn draw<B: Backend, M: Vlm<B>>(
+        &self,
+        policy: &M,
+        chunk: Vec<(usize, PreparedSample)>,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<Vec<RolloutGroup>, TrainError> {
+        let prompts: Vec<_> = chunk.iter().map(|(_, prepared)| &prepared.prompt).collect();
+        let seeds: Vec<u64> =
+            chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
+        let drawn = generate(policy, &prompts, &seeds, &self.generation, device)?;
+        let groups = chunk.into_iter().zip(drawn).map(|((_, prepared), completions)| {
+            let completions =
+                completions.into_iter().map(|completion| self.unscored(completion)).collect::<Result<_, _>>()?;
+            Ok(RolloutGroup { prepared, completions })
+        });
+        groups.collect()
+    }
+
     fn unscored(&self, completion: Completion) -> Result<RolloutCompletion, TrainError> {
         Ok(RolloutCompletion {
             text: decode(self.processor.tokenizer(), &completion)?,
