@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use medgrpo::{cli::Cli, commands};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     medgrpo::init_logging();
     match commands::run(Cli::parse()) {

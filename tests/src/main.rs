@@ -14,6 +14,9 @@ mod docs;
 /// Reference tensors and the conversations they belong to.
 #[cfg(test)]
 mod fixture;
+/// What may not depend on how a training step is computed.
+#[cfg(test)]
+mod laws;
 /// The same numbers as transformers.
 #[cfg(test)]
 mod parity;

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
+use medgrpo_datasets::TaskKind;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
-use medgrpo_rewards::{compose::PerTask, task::format::FormatFactor};
+use medgrpo_rewards::{
+    compose::PerTask,
+    task::{format::FormatFactor, stg::StgReward, tag::TagReward},
+};
 use medgrpo_trainers::{
     advantage::Scale,
     aggregate::Aggregate,
@@ -16,7 +20,7 @@ use medgrpo_trainers::{
     workers::Workers,
 };
 
-use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, ScaleRewards, Trainer};
+use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, Rewards, ScaleRewards, Trainer};
 
 /// The recipe of a stage.
 pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
@@ -31,13 +35,21 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
             let source = OnPolicy {
                 processor: Arc::clone(processor),
                 generation: generation(config, stop_ids),
-                reward: Arc::new(PerTask::grounding(FormatFactor::default())),
+                reward: Arc::new(reward(config.rewards)),
                 batch_size: config.generation_batch_size,
                 workers: Arc::clone(workers),
             };
             grpo(source, grpo_config(config))
         }
     }
+}
+
+/// The reward of every task that has one.
+pub(crate) fn reward(config: Rewards) -> PerTask {
+    let format = FormatFactor { otherwise: config.format_factor as f32 };
+    PerTask::new()
+        .with(TaskKind::Tag, TagReward { format, iou_threshold: config.tag_iou_threshold })
+        .with(TaskKind::Stg, StgReward { format })
 }
 
 fn generation(config: &Grpo, stop_ids: &[u32]) -> GenerationConfig {

@@ -9,5 +9,5 @@ mod preparer;
 pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train};
 pub(crate) use init_model::init_model;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
-pub(crate) use method::{learner_config, recipe};
+pub(crate) use method::{learner_config, recipe, reward};
 pub(crate) use preparer::preparer;

@@ -7,12 +7,12 @@ use medgrpo_datasets::TaskKind;
 use super::{
     resolved::{
         ALL_TASKS, Data, EvalFile, Evaluate, Experiment, Grpo, LossType, LrSchedulerType, MaxNewTokens,
-        ModelInit, ModelSource, OnBadRow, Practice, Recipe, ScaleRewards, Stage, StageData, TrainFile,
+        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Rewards, ScaleRewards, Stage, StageData, TrainFile,
         Trainer, Video, VisionInit,
     },
     wire::{
         DataWire, EvalFileWire, EvaluateWire, ExperimentWire, GrpoWire, MaxNewTokensWire, ModelInitWire,
-        ModelWire, PracticeWire, RecipeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire,
+        ModelWire, PracticeWire, RecipeWire, RewardsWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire,
         VisionInitWire,
     },
 };
@@ -153,6 +153,15 @@ impl Stage {
     }
 }
 
+impl Rewards {
+    fn from_wire(wire: RewardsWire) -> Self {
+        Self {
+            format_factor: wire.format_factor.unwrap_or(0.0),
+            tag_iou_threshold: wire.tag_iou_threshold.unwrap_or(0.0),
+        }
+    }
+}
+
 /// Sampling keeps no activations: this many times the sequences of a training pass fit.
 const ROLLOUT_BATCH_FACTOR: usize = 4;
 
@@ -174,6 +183,7 @@ impl Grpo {
             num_iterations: wire.num_iterations.unwrap_or(1),
             scale_rewards: wire.scale_rewards.unwrap_or(ScaleRewards::Group),
             loss_type: wire.loss_type.unwrap_or(LossType::Grpo),
+            rewards: Rewards::from_wire(wire.rewards.clone().unwrap_or_default()),
         }
     }
 }

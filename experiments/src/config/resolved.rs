@@ -164,6 +164,15 @@ pub struct Grpo {
     pub num_iterations: usize,
     pub scale_rewards: ScaleRewards,
     pub loss_type: LossType,
+    pub rewards: Rewards,
+}
+
+/// What answers are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the wire structs document every key")]
+pub struct Rewards {
+    pub format_factor: f64,
+    pub tag_iou_threshold: f64,
 }
 
 /// Steps, batches, optimizer and schedule.

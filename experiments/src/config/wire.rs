@@ -222,6 +222,19 @@ pub struct GrpoWire {
     pub scale_rewards: Option<ScaleRewards>,
     /// How the losses of tokens become one number.
     pub loss_type: Option<LossType>,
+    /// What answers are worth.
+    pub rewards: Option<RewardsWire>,
+}
+
+/// What answers are worth.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewardsWire {
+    /// What the overlap of a grounding answer outside the benchmark's exact format is multiplied by, 0 to 1.
+    pub format_factor: Option<f64>,
+    /// TAG spans that overlap by less than this count nothing, as in the benchmark's `TAG_mIoU@0.3`. The paper names no
+    /// threshold; without one, long guesses that overlap everything a little are worth more than they score.
+    pub tag_iou_threshold: Option<f64>,
 }
 
 /// What a reward's distance from its group's mean is divided by.

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use medgrpo_datasets::{TaskKind, TaskSample};
 
-use crate::{
-    Response, Reward, RewardError, Score,
-    task::{format::FormatFactor, stg::StgReward, tag::TagReward},
-};
+use crate::{Response, Reward, RewardError, Score};
 
 /// One reward a task; a sample of a task without one is an error, because a silent 0 would look like a bad answer.
 #[derive(Default)]
@@ -19,11 +16,6 @@ impl PerTask {
     /// No rewards yet.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The rewards of the two grounding tasks, TAG and STG.
-    pub fn grounding(format: FormatFactor) -> Self {
-        Self::new().with(TaskKind::Tag, TagReward { format }).with(TaskKind::Stg, StgReward { format })
     }
 
     /// Sets the reward of a task.
@@ -71,11 +63,13 @@ mod tests {
     use medgrpo_datasets::Gold;
 
     use super::*;
-    use crate::task::contract::sample;
+    use crate::task::{contract::sample, stg::StgReward, tag::TagReward};
 
     #[test]
     fn a_task_without_reward_is_an_error_that_says_what_to_do() {
-        let reward = PerTask::grounding(FormatFactor::default());
+        let reward = PerTask::new()
+            .with(TaskKind::Tag, TagReward::default())
+            .with(TaskKind::Stg, StgReward::default());
         assert!(reward.covers(TaskKind::Tag) && !reward.covers(TaskKind::Cvs));
         let sample = sample(TaskKind::NextAction, Gold::Class("tying".into()));
         let error = reward.score_group(&sample, &[]).expect_err("next action has no reward here").to_string();

@@ -68,7 +68,7 @@ fn subjects() -> Vec<Subject> {
         let format = FormatFactor { otherwise };
         subjects.push(Subject {
             name: "tag",
-            reward: Box::new(TagReward { format }),
+            reward: Box::new(TagReward { format, ..TagReward::default() }),
             sample: sample(
                 TaskKind::Tag,
                 spans(&[(20.7, 35.7), (66.0, 66.0), (81.23, 90.08), (100.0, 110.0)]),

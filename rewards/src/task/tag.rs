@@ -19,6 +19,8 @@ use crate::{Response, Reward, RewardError, Score, metric::span_iou, parse};
 pub struct TagReward {
     /// What an answer outside the canonical format is multiplied by.
     pub format: FormatFactor,
+    /// Overlaps below it count nothing, as in the benchmark's `TAG_mIoU@t`; 0 counts all.
+    pub iou_threshold: f64,
 }
 
 fn to_answer_resolution(spans: &[Span]) -> Vec<Span> {
@@ -44,9 +46,40 @@ impl Reward for TagReward {
         let score = |response: &Response<'_>| {
             let predicted = to_answer_resolution(&parse::tag::parse(response.text));
             let iou = span_iou::strict(&predicted, &gold, half_frame_sec) as f32;
+            let counted =
+                span_iou::strict_above(&predicted, &gold, half_frame_sec, self.iou_threshold) as f32;
             let format = self.format.of(is_canonical_spans(response.text));
-            Score::Scored { value: iou * format, raw: iou, parts: vec![("iou", iou), ("format", format)] }
+            Score::Scored { value: counted * format, raw: iou, parts: vec![("iou", iou), ("format", format)] }
         };
         Ok(responses.iter().map(score).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use medgrpo_datasets::TaskKind;
+
+    use super::*;
+    use crate::task::contract::sample;
+
+    #[test]
+    fn overlaps_below_the_threshold_are_worth_nothing() {
+        let sample = sample(TaskKind::Tag, Gold::Spans(vec![Span { start_sec: 0.0, end_sec: 4.0 }]));
+        // 4 s of 8 s, 4 s of 16 s; the middle one is not in the exact format.
+        let texts = ["0.0-8.0 seconds.", "from 0 to 4 seconds", "0.0-16.0 seconds."];
+        let responses = texts.map(|text| Response { text, num_tokens: 5, truncated: false });
+        let worth = |iou_threshold: f64| -> Vec<(f32, f32)> {
+            let reward = TagReward { iou_threshold, format: FormatFactor { otherwise: 0.5 } };
+            let scores = reward.score_group(&sample, &responses).unwrap();
+            scores
+                .into_iter()
+                .map(|score| match score {
+                    Score::Scored { value, raw, .. } => (value, raw),
+                    Score::Unscored(reason) => panic!("{reason}"),
+                })
+                .collect()
+        };
+        assert_eq!(worth(0.0), [(0.5, 0.5), (0.5, 1.0), (0.25, 0.25)]);
+        assert_eq!(worth(0.3), [(0.5, 0.5), (0.5, 1.0), (0.0, 0.25)]);
     }
 }

@@ -1,6 +1,8 @@
 //! A run that was stopped goes on as if it had not been: the real binary on a small experiment, compared byte by byte.
 
 mod kills;
+mod lengths;
+mod side_by_side;
 mod stops;
 
 use std::{

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use medgrpo_rewards::{compose::PerTask, task::format::FormatFactor};
-
 use super::Judge;
-use crate::config::resolved::{Data, Experiment, Grpo, Recipe, Stage, Trainer};
+use crate::{
+    build,
+    config::resolved::{Data, Experiment, Grpo, Recipe, Rewards, Stage, Trainer},
+};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -85,7 +86,7 @@ impl Judge {
     }
 
     fn grpo(&mut self, key: &str, grpo: &Grpo, stage: &Stage) {
-        let reward = PerTask::grounding(FormatFactor::default());
+        let reward = build::reward(grpo.rewards);
         let tasks = stage.data.tasks.iter();
         let unrewarded: Vec<_> = tasks.filter(|task| !reward.covers(**task)).map(|task| task.key()).collect();
         if !unrewarded.is_empty() {
@@ -96,6 +97,11 @@ impl Judge {
             self.note(format!("{key}.data.tasks"), message, help);
         }
         let key = format!("{key}.recipe");
+        let Rewards { format_factor, tag_iou_threshold } = grpo.rewards;
+        for (name, value) in [("format_factor", format_factor), ("tag_iou_threshold", tag_iou_threshold)] {
+            let fits = (0.0..=1.0).contains(&value);
+            self.number(&format!("{key}.rewards.{name}"), value, fits, "between 0 and 1");
+        }
         if grpo.num_generations < 2 {
             let help = "a group needs at least 2 completions to compare; for one demonstrated answer use type = \"sft\"";
             let message = format!("`{key}.num_generations` is {}", grpo.num_generations);

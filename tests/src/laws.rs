@@ -1,0 +1,243 @@
+//! Laws of the training loop, on a real model: what may not depend on how a step is computed.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Tensor, backend::AutodiffBackend},
+};
+use medgrpo::device::{Device, Job};
+use medgrpo_datasets::{Content, Gold, SourceId, TaskKind, TaskSample, read_messages};
+use medgrpo_model::{checkpoint::Pretrained, qwen2_5_vl::Qwen25Vl};
+use medgrpo_trainers::{
+    TrainError,
+    advantage::Constant,
+    aggregate::Aggregate,
+    feeder::{Feeder, SampleStream},
+    learner::{Learner, LearnerConfig},
+    metrics::Metrics,
+    objective::Clip,
+    prepare::{SamplePreparer, VideoSampling},
+    recipe::{Policy, Recipe, Term},
+    recipes::sft,
+    rollout::RolloutGroup,
+    schedule::{Decay, Schedule},
+    source::Demonstrations,
+    trainer::{Flow, LoopConfig, Observer, Stage, StepReport},
+    workers::Workers,
+};
+use serde_json::Value;
+
+use crate::{
+    device::{chosen, on_device},
+    fixture::{self, Fixture},
+};
+
+/// Sequences of a step.
+const BATCH: usize = 6;
+
+/// A way to compute one and the same step.
+#[derive(Clone, Copy)]
+struct Way {
+    micro_batch_size: usize,
+    workers: usize,
+    /// As policy gradient with a constant advantage instead of cross-entropy.
+    as_policy_gradient: bool,
+}
+
+const PLAIN: Way = Way { micro_batch_size: BATCH, workers: 1, as_policy_gradient: false };
+
+/// Loss, norm of the gradient, and the parameters afterwards.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    loss: f64,
+    grad_norm: f64,
+    parameters: Vec<Vec<f32>>,
+}
+
+impl Outcome {
+    /// The sums of a step round differently when they are cut differently, and no more than that.
+    fn assert_close(&self, other: &Self, what: &str) {
+        let loss = (other.loss / self.loss - 1.0).abs();
+        println!("{what}: loss {loss:.1e} away (relative)");
+        assert!(loss < 1e-5, "{what}");
+        self.assert_same_update(other, what);
+    }
+
+    fn assert_same_update(&self, other: &Self, what: &str) {
+        let norm = (other.grad_norm / self.grad_norm - 1.0).abs();
+        let mut worst = 0.0_f64;
+        for (ours, theirs) in self.parameters.iter().zip(&other.parameters) {
+            for (a, b) in ours.iter().zip(theirs) {
+                worst = worst.max(f64::from((a - b).abs()));
+            }
+        }
+        println!("{what}: gradient norm {norm:.1e} away (relative), parameters {worst:.1e}");
+        assert!(norm < 1e-5, "{what}");
+        assert!(worst < LEARNING_RATE * 1e-3, "{what}: a parameter is {worst:e} away");
+    }
+}
+
+const LEARNING_RATE: f64 = 1e-2;
+
+#[test]
+fn how_a_step_is_cut_and_who_computes_it_changes_nothing() {
+    on_device(Laws);
+}
+
+struct Laws;
+
+impl Job for Laws {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let fixture = Fixture::open("flat_tied");
+        let step = |way: Way| one_step::<B>(&fixture, way, device);
+        let plain = step(PLAIN)?;
+        assert!(plain.grad_norm > 0.0);
+        let small = step(Way { micro_batch_size: 1, ..PLAIN })?;
+        plain.assert_close(&small, "micro-batches of 1");
+        plain.assert_close(&step(Way { micro_batch_size: 4, ..PLAIN })?, "micro-batches of 4");
+        // Cross-entropy and surrogate have the same gradient, not the same value.
+        plain.assert_same_update(
+            &step(Way { as_policy_gradient: true, ..PLAIN })?,
+            "cross-entropy as policy gradient with advantage 1",
+        );
+        // Only the CPU has workers; there, not a bit may differ.
+        if chosen() == Device::Cpu {
+            for workers in [2, 4] {
+                let side_by_side = step(Way { micro_batch_size: 1, workers, ..PLAIN })?;
+                assert_eq!(side_by_side, small, "{workers} workers");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device) -> Result<Outcome> {
+    let (model, _) = Qwen25Vl::<B>::from_dir(&fixture.dir, device)?;
+    let recipe = if way.as_policy_gradient {
+        Recipe {
+            source: Box::new(Demonstrations),
+            advantage: Box::new(Constant),
+            terms: vec![Term { weight: 1.0, objective: Box::new(Clip { epsilon: 0.2, epsilon_high: 0.2 }) }],
+            aggregate: Aggregate::TokenMean,
+            num_iterations: 1,
+            temperature: 1.0,
+        }
+    } else {
+        sft()
+    };
+    let schedule =
+        Schedule { learning_rate: LEARNING_RATE, warmup_steps: 0, max_steps: 1, decay: Decay::Constant };
+    let preparer = SamplePreparer {
+        processor: Arc::clone(&fixture.processor),
+        sampling: VideoSampling::default(),
+        max_prompt_tokens: None,
+    };
+    let stream = Conversations::new(fixture);
+    let mut stage = Stage {
+        recipe,
+        reference: None,
+        // A large epsilon: the update is then nearly proportional to the gradient, not to its sign.
+        learner: Learner::new(LearnerConfig {
+            schedule,
+            max_grad_norm: 0.0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1.0,
+        }),
+        feeder: Feeder::new(Box::new(stream), Arc::new(preparer), BATCH, false),
+        config: LoopConfig { max_steps: 1, micro_batch_size: way.micro_batch_size, seed: 0 },
+        workers: Arc::new(Workers::new(way.workers, way.workers)?),
+        device,
+    };
+    let mut watch = Watch::default();
+    let model = stage.run(model, 0, &mut watch)?;
+    let mut parameters = Parameters::default();
+    model.visit(&mut parameters);
+    let metric = |name: &str| watch.0[name];
+    Ok(Outcome { loss: metric("loss"), grad_norm: metric("grad_norm"), parameters: parameters.0 })
+}
+
+/// The fixture's conversations as samples to learn from.
+struct Conversations {
+    samples: Vec<TaskSample>,
+    next: usize,
+}
+
+impl Conversations {
+    fn new(fixture: &Fixture) -> Self {
+        let records = read_messages(&fixture::root().join(format!("{}.messages.jsonl", fixture.name))).unwrap();
+        let samples = records.map(|record| {
+            let mut prompt = record.as_ref().unwrap().messages.clone();
+            let answer = match prompt.pop().unwrap().content.as_slice() {
+                [Content::Text(text)] => text.clone(),
+                _ => panic!("an answer is one piece of text"),
+            };
+            TaskSample {
+                row: record.unwrap().index,
+                id: String::new(),
+                source: SourceId::from("fixture"),
+                task: TaskKind::OpenQuestion,
+                qa_type: String::new(),
+                video_id: String::new(),
+                prompt,
+                answer: Some(answer),
+                gold: Gold::Hidden,
+                fps: 1.0,
+            }
+        });
+        Self { samples: samples.collect(), next: 0 }
+    }
+}
+
+impl SampleStream for Conversations {
+    fn next_sample(&mut self) -> Result<(String, TaskSample), TrainError> {
+        let sample = self.samples[self.next % self.samples.len()].clone();
+        self.next += 1;
+        Ok((format!("row {}", sample.row), sample))
+    }
+
+    fn state(&self) -> Value {
+        self.next.into()
+    }
+}
+
+/// Keeps the metrics of the last step.
+#[derive(Default)]
+struct Watch(Metrics);
+
+impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for Watch {
+    fn on_step(
+        &mut self,
+        report: &StepReport<'_>,
+        _model: &M,
+        _learner: &Learner<B, M>,
+    ) -> Result<Flow, TrainError> {
+        self.0 = report.metrics.clone();
+        Ok(Flow::Continue)
+    }
+
+    fn on_failure(
+        &mut self,
+        _groups: &[RolloutGroup],
+        _model: &M,
+        _learner: &Learner<B, M>,
+        done: usize,
+    ) -> Result<(), TrainError> {
+        panic!("step {} failed", done + 1);
+    }
+}
+
+/// All parameters in the order of the module.
+#[derive(Default)]
+struct Parameters(Vec<Vec<f32>>);
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Parameters {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.0.push(param.val().into_data().convert::<f32>().into_vec().unwrap());
+    }
+}
