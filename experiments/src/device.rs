@@ -77,7 +77,9 @@ pub fn workers(args: &DeviceArgs) -> Result<Workers> {
         (Device::Cpu, Some(count)) => count,
         (_, None | Some(1)) => 1,
         (device, Some(count)) => {
-            anyhow::bail!("--workers {count}: {device} runs micro-batches one after the other; leave the option out")
+            anyhow::bail!(
+                "--workers {count}: {device} runs micro-batches one after the other; leave the option out"
+            )
         }
     };
     Ok(Workers::new(count, threads)?)

@@ -66,8 +66,7 @@ impl<B: Backend> Prompts<B> {
         }
         let hidden = model.embed(&sequences, features, device);
         let mask = Mask::causal(&prompts.valid, device);
-        prompts.key_values =
-            model.prefill(hidden, Rows::independent(inputs.len(), len), &positions, &mask);
+        prompts.key_values = model.prefill(hidden, Rows::independent(inputs.len(), len), &positions, &mask);
         Ok(prompts)
     }
 

@@ -170,7 +170,8 @@ struct Conversations {
 
 impl Conversations {
     fn new(fixture: &Fixture) -> Self {
-        let records = read_messages(&fixture::root().join(format!("{}.messages.jsonl", fixture.name))).unwrap();
+        let records =
+            read_messages(&fixture::root().join(format!("{}.messages.jsonl", fixture.name))).unwrap();
         let samples = records.map(|record| {
             let mut prompt = record.as_ref().unwrap().messages.clone();
             let answer = match prompt.pop().unwrap().content.as_slice() {

@@ -55,7 +55,10 @@ impl Workers {
         let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
             let threads: Vec<_> =
                 self.pools.iter().map(|pool| scope.spawn(|| pool.install(work_through))).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
         });
         done.sort_unstable_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, result)| result).collect()

@@ -136,7 +136,8 @@ impl Job for Bench<'_> {
                 let mut learner = Learner::<B, _>::new(learner_config());
                 let mut done = 0;
                 let seconds = time(repetitions, || {
-                    let parts = groups.chunks(part).map(|groups| (model.clone().fork(device), groups)).collect();
+                    let parts =
+                        groups.chunks(part).map(|groups| (model.clone().fork(device), groups)).collect();
                     let gradients = self.workers.map(parts, |(model, groups): (Qwen25Vl<B>, _)| {
                         let scored = completion_log_probs(&model, groups, LogProbOptions::default(), device)?;
                         let loss = scored.log_probs.sum().neg();

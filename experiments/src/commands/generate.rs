@@ -93,7 +93,10 @@ impl Job for Generate<'_> {
                         token_ids: completion.token_ids,
                     })
                 });
-                Ok(GenerateLine { index: conversation.index, completions: completions.collect::<Result<_>>()? })
+                Ok(GenerateLine {
+                    index: conversation.index,
+                    completions: completions.collect::<Result<_>>()?,
+                })
             });
             lines.collect()
         };

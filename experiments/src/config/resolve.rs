@@ -7,13 +7,13 @@ use medgrpo_datasets::TaskKind;
 use super::{
     resolved::{
         ALL_TASKS, Data, EvalFile, Evaluate, Experiment, Grpo, LossType, LrSchedulerType, MaxNewTokens,
-        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Rewards, ScaleRewards, Stage, StageData, TrainFile,
-        Trainer, Video, VisionInit,
+        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Rewards, ScaleRewards, Stage, StageData,
+        TrainFile, Trainer, Video, VisionInit,
     },
     wire::{
         DataWire, EvalFileWire, EvaluateWire, ExperimentWire, GrpoWire, MaxNewTokensWire, ModelInitWire,
-        ModelWire, PracticeWire, RecipeWire, RewardsWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire,
-        VisionInitWire,
+        ModelWire, PracticeWire, RecipeWire, RewardsWire, StageWire, TaskName, TrainFileWire, TrainerWire,
+        VideoWire, VisionInitWire,
     },
 };
 
@@ -142,7 +142,9 @@ impl Stage {
     fn from_wire(wire: StageWire, offered: &[TaskKind]) -> Self {
         let (recipe, learning_rate) = match wire.recipe {
             RecipeWire::Sft(_) => (Recipe::Sft, 1e-5),
-            RecipeWire::Grpo(grpo) => (Recipe::Grpo(Grpo::from_wire(&grpo, wire.trainer.micro_batch_size.unwrap_or(1))), 1e-6),
+            RecipeWire::Grpo(grpo) => {
+                (Recipe::Grpo(Grpo::from_wire(&grpo, wire.trainer.micro_batch_size.unwrap_or(1))), 1e-6)
+            }
         };
         Self {
             name: wire.name,

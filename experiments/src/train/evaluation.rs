@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::tensor::backend::Backend;
 use medgrpo_datasets::{Dataset, TaskSample};
 use medgrpo_model::vlm::Vlm;
-use medgrpo_rewards::leaderboard::{Report, constant_baseline, evaluate};
+use medgrpo_rewards::leaderboard::{Options, Report, Rules, constant_baseline, evaluate_with};
 use medgrpo_trainers::{predict::Predictor, prepare::SamplePreparer, workers::Workers};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,21 @@ pub(super) struct Evaluator<'a> {
     pub(super) predictions: PathBuf,
 }
 
-/// One split's answers and their worth.
+/// What the answers to one split are worth.
 pub(super) struct SplitResult {
     pub(super) split: String,
-    pub(super) report: Report,
+    /// As the leaderboard scores them.
+    pub(super) official: Report,
+    /// By rules without the leaderboard's flaws.
+    pub(super) strict: Report,
+}
+
+impl SplitResult {
+    fn new(split: &EvalSplit, samples: Vec<TaskSample>, texts: Vec<String>) -> Self {
+        let pairs: Vec<(TaskSample, String)> = samples.into_iter().zip(texts).collect();
+        let by = |rules| evaluate_with(&pairs, &Options { rules, ..Options::default() });
+        Self { split: split.name.clone(), official: by(Rules::Official), strict: by(Rules::Strict) }
+    }
 }
 
 impl Evaluator<'_> {
@@ -82,8 +93,7 @@ impl Evaluator<'_> {
                 };
                 let samples = samples(&split.file, &places)?;
                 self.store(&path, &samples, &texts)?;
-                let pairs: Vec<(TaskSample, String)> = samples.into_iter().zip(texts).collect();
-                Ok(SplitResult { split: split.name.clone(), report: evaluate(&pairs) })
+                Ok(SplitResult::new(split, samples, texts))
             })
             .collect()
     }
@@ -137,8 +147,7 @@ impl Evaluator<'_> {
             .map(|split| {
                 let test = samples(&split.file, &split.places(limit))?;
                 let texts = constant_baseline(&known, &test);
-                let pairs: Vec<(TaskSample, String)> = test.into_iter().zip(texts).collect();
-                Ok(SplitResult { split: split.name.clone(), report: evaluate(&pairs) })
+                Ok(SplitResult::new(split, test, texts))
             })
             .collect()
     }

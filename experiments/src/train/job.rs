@@ -149,8 +149,16 @@ impl Job for TrainJob<'_> {
                     .as_ref()
                     .filter(|state| state.stage_index == index)
                     .map(|state| (&model_dir, state));
-                let mut running =
-                    self.stage::<B>(index, stage, &train, &preparer, &reference_dir, resumed, &start_dir, device)?;
+                let mut running = self.stage::<B>(
+                    index,
+                    stage,
+                    &train,
+                    &preparer,
+                    &reference_dir,
+                    resumed,
+                    &start_dir,
+                    device,
+                )?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {

@@ -148,7 +148,7 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         let results =
             evaluator.run(&label, limit, || Ok(model.valid()), self.device).map_err(observer_error)?;
         for result in results {
-            for (name, value) in result.report.headlines() {
+            for (name, value) in result.official.headlines() {
                 metrics.insert(format!("eval/{}/{name}", result.split), value);
             }
         }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Result;
 use medgrpo_datasets::{Content, Dataset, Frames, Gold, TaskKind, TaskSample, VideoRef, video::load_frames};
 use medgrpo_rewards::{leaderboard::Report, parse};
+use serde_json::{Value, json};
 
 use super::evaluation::{SplitResult, read_predictions};
 use crate::{
@@ -36,13 +37,12 @@ pub(super) fn write(
         rows: rows(columns),
     };
     if !columns.is_empty() {
-        let by_column: BTreeMap<&str, BTreeMap<&str, &Report>> = columns
+        let reports = |result: &SplitResult| json!({ "official": result.official, "strict": result.strict });
+        let by_column: BTreeMap<&str, BTreeMap<&str, Value>> = columns
             .iter()
             .map(|(name, results)| {
-                (
-                    name.as_str(),
-                    results.iter().map(|result| (result.split.as_str(), &result.report)).collect(),
-                )
+                let by_split = results.iter().map(|result| (result.split.as_str(), reports(result)));
+                (name.as_str(), by_split.collect())
             })
             .collect();
         write_atomic(&root.join(EVALUATION_FILE), &serde_json::to_vec_pretty(&by_column)?)?;
@@ -73,32 +73,36 @@ fn facts(experiment: &Experiment) -> Vec<(String, String)> {
     facts
 }
 
-/// One row per split and headline number.
+/// One row per split and headline number; where the strict rules say otherwise, theirs below it.
 fn rows(columns: &[(String, Vec<SplitResult>)]) -> Vec<Row> {
     let Some((_, first)) = columns.first() else { return Vec::new() };
     let mut rows = Vec::new();
     for (place, split) in first.iter().enumerate() {
-        let value = |results: &Vec<SplitResult>, name: &str| {
-            results[place]
-                .report
-                .headlines()
-                .into_iter()
-                .find(|(other, _)| *other == name)
-                .map(|(_, value)| value)
-        };
         let mut names: Vec<&'static str> = Vec::new();
-        for (name, _) in columns.iter().flat_map(|(_, results)| results[place].report.headlines()) {
+        for (name, _) in columns.iter().flat_map(|(_, results)| results[place].official.headlines()) {
             if !names.contains(&name) {
                 names.push(name);
             }
         }
-        rows.extend(names.into_iter().map(|name| Row {
-            metric: format!("{} / {name}", split.split),
-            num_records: records_of(&split.report, name),
-            values: columns.iter().map(|(_, results)| value(results, name)).collect(),
-        }));
+        for name in names {
+            let values = |report: fn(&SplitResult) -> &Report| -> Vec<Option<f64>> {
+                columns.iter().map(|(_, results)| headline(report(&results[place]), name)).collect()
+            };
+            let (official, strict) = (values(|result| &result.official), values(|result| &result.strict));
+            let differ = strict.iter().any(Option::is_some) && strict != official;
+            let num_records = records_of(&split.official, name);
+            let metric = format!("{} / {name}", split.split);
+            let strict =
+                differ.then(|| Row { metric: format!("{metric}, strict"), num_records, values: strict });
+            rows.push(Row { metric, num_records, values: official });
+            rows.extend(strict);
+        }
     }
     rows
+}
+
+fn headline(report: &Report, name: &str) -> Option<f64> {
+    report.headlines().into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
 }
 
 /// Records behind a headline number: its name starts with the task's short one.

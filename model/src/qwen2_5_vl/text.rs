@@ -54,11 +54,7 @@ struct Pass<'a, B: Backend> {
 
 impl From<&TextConfig> for Heads {
     fn from(config: &TextConfig) -> Self {
-        Self {
-            query: config.num_attention_heads,
-            kv: config.num_key_value_heads,
-            dim: config.head_dim(),
-        }
+        Self { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim() }
     }
 }
 

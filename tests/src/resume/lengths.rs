@@ -17,7 +17,8 @@ fn prompts_that_do_not_fit_are_refused_or_left_out_before_training() {
     };
     let (run, code, stderr) = train("too-long", 1, "error");
     assert_eq!(code, Some(2), "{stderr}");
-    for wanted in ["error: practice/train.json, row ", "more than max_prompt_tokens = 1;", "rows do not fit"] {
+    for wanted in ["error: practice/train.json, row ", "more than max_prompt_tokens = 1;", "rows do not fit"]
+    {
         assert!(stderr.contains(wanted), "`{wanted}` is not in:\n{stderr}");
     }
     assert!(!run.path().join("metrics.jsonl").exists(), "it began to train");

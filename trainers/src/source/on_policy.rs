@@ -70,8 +70,10 @@ impl OnPolicy {
             chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
         let drawn = generate(policy, &prompts, &seeds, &self.generation, device)?;
         let groups = chunk.into_iter().zip(drawn).map(|((_, prepared), completions)| {
-            let completions =
-                completions.into_iter().map(|completion| self.unscored(completion)).collect::<Result<_, _>>()?;
+            let completions = completions
+                .into_iter()
+                .map(|completion| self.unscored(completion))
+                .collect::<Result<_, _>>()?;
             Ok(RolloutGroup { prepared, completions })
         });
         groups.collect()
