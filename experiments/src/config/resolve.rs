@@ -156,7 +156,7 @@ impl Stage {
 }
 
 impl Rewards {
-    fn from_wire(wire: RewardsWire) -> Self {
+    fn from_wire(wire: &RewardsWire) -> Self {
         Self {
             format_factor: wire.format_factor.unwrap_or(0.0),
             tag_iou_threshold: wire.tag_iou_threshold.unwrap_or(0.0),
@@ -185,7 +185,7 @@ impl Grpo {
             num_iterations: wire.num_iterations.unwrap_or(1),
             scale_rewards: wire.scale_rewards.unwrap_or(ScaleRewards::Group),
             loss_type: wire.loss_type.unwrap_or(LossType::Grpo),
-            rewards: Rewards::from_wire(wire.rewards.clone().unwrap_or_default()),
+            rewards: Rewards::from_wire(wire.rewards.as_ref().unwrap_or(&RewardsWire::default())),
         }
     }
 }

@@ -11,27 +11,29 @@ fn signal(child: &std::process::Child, name: &str) {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_finishes_the_step_and_the_run_goes_on_from_there() {
+fn ctrl_c_and_sigterm_finish_the_step_and_the_run_goes_on_from_there() {
     let unbroken = Unbroken::shared();
-    let run = unbroken.scene.run("interrupted");
-    let mut child = run.start_command().spawn().unwrap();
-    run.wait_for(&mut child, "metrics.jsonl");
-    signal(&child, "INT");
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {stderr}", output.status);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(stdout.contains("stopped") && stdout.contains("--resume"), "{stdout}");
-    assert!(!run.path().join("model").exists(), "the run was not stopped");
-    let (stage, step) = *run.logged_steps().last().unwrap();
-    let newest = run.checkpoints().pop().unwrap();
-    assert!(
-        newest.starts_with(&format!("{stage:02}-")) && newest.ends_with(&format!("-step-{step:06}")),
-        "stopped after step {step} of stage {stage}, saved {newest}"
-    );
-    println!("stopped after step {step} of stage {stage}");
-    run.succeed();
-    unbroken.outcome.assert_equal(&run.outcome(), "the interrupted run");
+    for name in ["INT", "TERM"] {
+        let run = unbroken.scene.run(&format!("interrupted-by-{name}"));
+        let mut child = run.start_command().spawn().unwrap();
+        run.wait_for(&mut child, "metrics.jsonl");
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}", output.status);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains("stopped") && stdout.contains("--resume"), "{stdout}");
+        assert!(!run.path().join("model").exists(), "the run was not stopped");
+        let (stage, step) = *run.logged_steps().last().unwrap();
+        let newest = run.checkpoints().pop().unwrap();
+        assert!(
+            newest.starts_with(&format!("{stage:02}-")) && newest.ends_with(&format!("-step-{step:06}")),
+            "stopped after step {step} of stage {stage}, saved {newest}"
+        );
+        println!("{name}: stopped after step {step} of stage {stage}");
+        run.succeed();
+        unbroken.outcome.assert_equal(&run.outcome(), name);
+    }
 }
 
 #[cfg(unix)]
