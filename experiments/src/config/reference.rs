@@ -28,7 +28,7 @@ const PREFACE: &str = "\
 # Configuration reference
 
 Generated from the source by the test `config_reference_is_current`; edit the doc comments in
-`experiments/src/config/wire.rs` instead.
+`experiments/src/config/wire/` instead.
 
 An experiment is one TOML file. Unknown keys are errors. The run directory's `config.toml` is the same experiment with
 every default written out.
