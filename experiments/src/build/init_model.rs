@@ -9,7 +9,7 @@ use medgrpo_model::{
     checkpoint::{CheckpointSource, save_into},
     processor::{ImageProcessorConfig, Tokenizer, train_bpe, write_processor_files},
     qwen2_5_vl::{Qwen25Vl, Qwen25VlConfig, SpecialTokenIds, TextConfig, VisionConfig},
-    weights::{CheckpointLayout, SavePrecision, init_random},
+    weights::{SavePrecision, init_random},
 };
 use medgrpo_trainers::seed::derive_seed;
 use serde_json::Value;
@@ -66,7 +66,7 @@ pub(crate) fn init_model<B: Backend>(
         derive_seed(seed, "weights", 0),
         init.initializer_range as f32,
     );
-    let source = CheckpointSource { dir: folder.to_owned(), layout: CheckpointLayout::default() };
+    let source = CheckpointSource { dir: folder.to_owned(), layout: config.fresh_layout() };
     save_into(&model, &source, SavePrecision::F32, folder)?;
     fs::rename(temporary.keep(), dir).with_context(|| dir.display().to_string())?;
     fs::File::open(parent).and_then(|folder| folder.sync_all()).with_context(|| parent.display().to_string())

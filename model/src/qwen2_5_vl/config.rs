@@ -5,10 +5,14 @@
 
 use std::path::Path;
 
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::config_reader::Reader;
-use crate::ModelError;
+use crate::{
+    ModelError,
+    weights::{CheckpointLayout, StoredTensor},
+};
 
 /// Sizes and constants of the whole model.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +164,17 @@ impl Qwen25VlConfig {
         }
         vision_reader.refuse_unknown(&[VISION_KEYS])?;
         Ok(config)
+    }
+
+    /// The layout of a fresh checkpoint: published names, f32, and all five axes of the patch embedding, which is a
+    /// convolution elsewhere and two axes here.
+    pub fn fresh_layout(&self) -> CheckpointLayout {
+        let vision = &self.vision;
+        let (time, side) = (vision.temporal_patch_size, vision.patch_size);
+        let name = "visual.patch_embed.proj.weight".to_owned();
+        let shape = vec![vision.hidden_size, vision.in_channels, time, side, side];
+        let tensor = StoredTensor { name: name.clone(), dtype: Dtype::F32, shape };
+        CheckpointLayout { tensors: [(name, tensor)].into() }
     }
 
     /// The `config.json` of a fresh checkpoint in the published flat layout.

@@ -8,6 +8,6 @@ mod reader;
 mod save;
 
 pub use init::init_random;
-pub use layout::CheckpointLayout;
+pub use layout::{CheckpointLayout, StoredTensor};
 pub use load::load_weights;
 pub use save::{SavePrecision, save_weights};
