@@ -13,36 +13,34 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 /// A fixed number of workers.
 #[derive(Debug)]
 pub struct Workers {
-    /// Empty for a single worker, which is the caller itself.
-    pools: Vec<ThreadPool>,
+    /// Thread pools for two workers, for three and so on: fewer items than workers get larger shares.
+    teams: Vec<Vec<ThreadPool>>,
 }
 
 impl Workers {
     /// `count` workers (at least one) that share `threads` threads; every one gets at least one.
     pub fn new(count: usize, threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        let pool = |_| ThreadPoolBuilder::new().num_threads((threads / count).max(1)).build();
-        let pools = if count > 1 { (0..count).map(pool).collect::<Result<_, _>>()? } else { Vec::new() };
-        Ok(Self { pools })
-    }
-
-    /// The caller alone.
-    pub fn single() -> Self {
-        Self { pools: Vec::new() }
+        let team = |size: usize| {
+            let share = |place: usize| threads / size + usize::from(place < threads % size);
+            (0..size).map(|place| ThreadPoolBuilder::new().num_threads(share(place).max(1)).build()).collect()
+        };
+        Ok(Self { teams: (2..=count).map(team).collect::<Result<_, _>>()? })
     }
 
     /// How many items are worked on at a time.
     pub fn count(&self) -> usize {
-        self.pools.len().max(1)
+        self.teams.len() + 1
     }
 
-    /// What `work` gives for each of `items`, in their order.
+    /// What `work` gives for each of `items`, in their order. A single item is worked on by the caller.
     ///
     /// # Panics
     /// If `work` does.
     pub fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-        if self.count() == 1 || items.len() < 2 {
+        let size = self.count().min(items.len());
+        let Some(team) = size.checked_sub(2).map(|place| &self.teams[place]) else {
             return items.into_iter().map(work).collect();
-        }
+        };
         let queue = Mutex::new(items.into_iter().enumerate());
         let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work_through = || {
@@ -54,7 +52,7 @@ impl Workers {
         };
         let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                self.pools.iter().map(|pool| scope.spawn(|| pool.install(work_through))).collect();
+                team.iter().map(|pool| scope.spawn(|| pool.install(work_through))).collect();
             threads
                 .into_iter()
                 .flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
@@ -83,12 +81,17 @@ mod tests {
     }
 
     #[test]
-    fn workers_run_at_the_same_time_and_share_the_threads() {
-        let meeting = Barrier::new(2);
-        let threads = Workers::new(2, 6).unwrap().map(vec![(), ()], |()| {
-            meeting.wait();
-            rayon::current_num_threads()
-        });
-        assert_eq!(threads, [3, 3]);
+    fn workers_run_at_the_same_time_and_share_all_threads() {
+        for (count, items, threads, shares) in
+            [(2, 2, 7, vec![3, 4]), (4, 3, 4, vec![1, 1, 2]), (4, 2, 1, vec![1, 1])]
+        {
+            let meeting = Barrier::new(items);
+            let mut taken = Workers::new(count, threads).unwrap().map(vec![(); items], |()| {
+                meeting.wait();
+                rayon::current_num_threads()
+            });
+            taken.sort_unstable();
+            assert_eq!(taken, shares, "{count} workers, {items} items, {threads} threads");
+        }
     }
 }

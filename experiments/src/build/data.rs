@@ -8,6 +8,7 @@ use medgrpo_datasets::{
     cursor::{Cursor, CursorState, Group},
 };
 use medgrpo_trainers::{TrainError, feeder::SampleStream};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::resolved::{EvalFile, Experiment, OnBadRow, TrainFile};
@@ -93,6 +94,14 @@ pub(crate) fn open_eval(experiment: &Experiment) -> Result<Vec<EvalSplit>> {
     experiment.data.eval.iter().filter(wanted).map(open).collect()
 }
 
+/// A place in the order of a stage's rows.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    /// With more or fewer rows the same place is another one.
+    num_rows: usize,
+    cursor: CursorState,
+}
+
 /// The training samples of one stage in their seeded order.
 pub(crate) struct MixtureStream {
     files: Arc<Vec<DataFile>>,
@@ -122,9 +131,16 @@ impl MixtureStream {
         }
         let mut cursor = Cursor::weighted(groups, seed)?;
         if let Some(state) = state {
-            let state: CursorState =
+            let place: Place =
                 serde_json::from_value(state.clone()).context("the checkpoint's place in the data")?;
-            cursor = cursor.resume(state)?;
+            if place.num_rows != rows.len() {
+                bail!(
+                    "the run was on {} usable rows, now there are {}: bring the data back to what it was, or start anew",
+                    place.num_rows,
+                    rows.len()
+                );
+            }
+            cursor = cursor.resume(place.cursor)?;
         }
         Ok(Self { files: Arc::clone(files), rows, cursor })
     }
@@ -139,6 +155,7 @@ impl SampleStream for MixtureStream {
     }
 
     fn state(&self) -> Value {
-        serde_json::to_value(self.cursor.state()).expect("plain numbers serialise")
+        let place = Place { num_rows: self.rows.len(), cursor: self.cursor.state() };
+        serde_json::to_value(place).expect("plain numbers serialise")
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
-use medgrpo_datasets::{Dataset, RowProblem};
+use medgrpo_datasets::{Dataset, RowProblem, TaskKind};
 use medgrpo_trainers::prepare::SamplePreparer;
 use rayon::prelude::*;
 
@@ -28,9 +28,12 @@ pub(crate) fn count_prompts<D: Dataset>(data: &D, places: &[usize], preparer: &S
     let counts: Vec<Result<usize, RowProblem>> = places
         .par_iter()
         .filter_map(|&place| {
-            let sample = data.get(place).ok()?;
-            let count = preparer.count_prompt_tokens("", &sample);
+            let counted = data.get(place).ok().map(|sample| {
+                let count = preparer.count_prompt_tokens("", &sample);
+                (sample, count)
+            });
             progress.set(done.fetch_add(1, Ordering::Relaxed) + 1);
+            let (sample, count) = counted?;
             Some(count.map_err(|error| RowProblem { row: sample.row, reason: error.without_origin() }))
         })
         .collect();
@@ -47,27 +50,33 @@ pub(crate) fn count_prompts<D: Dataset>(data: &D, places: &[usize], preparer: &S
 }
 
 impl DataFile {
-    /// Counts the prompts of all rows that may be used.
+    /// Counts the prompts of all rows of `tasks`.
     ///
     /// # Errors
-    /// If one does not fit, unless such rows are to be left out.
-    pub(crate) fn keep_what_fits(&mut self, preparer: &SamplePreparer, on_bad_row: OnBadRow) -> Result<()> {
-        let places = self.places(&self.tasks);
+    /// If one does not fit or its media cannot be read, unless such rows are to be left out.
+    pub(crate) fn keep_what_fits(
+        &mut self,
+        tasks: &[TaskKind],
+        preparer: &SamplePreparer,
+        on_bad_row: OnBadRow,
+    ) -> Result<()> {
+        let places = self.places(tasks);
         let Counted { problems, .. } = count_prompts(&self.usable, &places, preparer);
         if problems.is_empty() {
             return Ok(());
         }
         let path = self.path.display();
-        if on_bad_row == OnBadRow::Skip && problems.len() < places.len() {
-            tracing::warn!("{path}: {} of {} rows do not fit and are left out", problems.len(), places.len());
-            self.usable.leave_out(problems);
-            return Ok(());
-        }
         let told: Vec<String> = problems
             .iter()
             .take(MAX_TOLD)
             .map(|problem| format!("{path}, row {}: {}", problem.row, problem.reason))
             .collect();
-        bail!("{}\n{} of {} rows do not fit", told.join("\n"), problems.len(), places.len());
+        let (told, num_bad, num_rows) = (told.join("\n"), problems.len(), places.len());
+        if on_bad_row == OnBadRow::Error || num_bad == num_rows {
+            bail!("{told}\n{num_bad} of {num_rows} rows do not fit or cannot be read");
+        }
+        tracing::warn!("{num_bad} of {num_rows} rows do not fit or cannot be read and are left out:\n{told}");
+        self.usable.leave_out(problems);
+        Ok(())
     }
 }

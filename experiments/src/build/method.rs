@@ -36,7 +36,7 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
                 processor: Arc::clone(processor),
                 generation: generation(config, stop_ids),
                 reward: Arc::new(reward(config.rewards)),
-                batch_size: config.generation_batch_size,
+                batch_size: config.rollout_batch_size,
                 workers: Arc::clone(workers),
             };
             grpo(source, grpo_config(config))

@@ -99,7 +99,7 @@ fn count_tokens(file: &MedVidBenchFile, preparer: &SamplePreparer) -> usize {
         print(&format!("  prompt tokens over {} rows: median {median}, longest {max}", tokens.len()));
     }
     for problem in problems.iter().take(MAX_TOLD) {
-        print(&format!("{}, row {}: {}", file.path().display(), problem.row, problem.reason));
+        print(&format!("  {}, row {}: {}", file.path().display(), problem.row, problem.reason));
     }
     problems.len()
 }

@@ -176,8 +176,8 @@ impl Grpo {
             top_p: wire.top_p.unwrap_or(1.0),
             top_k: wire.top_k.unwrap_or(0),
             max_completion_length: wire.max_completion_length.unwrap_or(512),
-            generation_batch_size: wire
-                .generation_batch_size
+            rollout_batch_size: wire
+                .rollout_batch_size
                 .unwrap_or_else(|| micro_batch_size.saturating_mul(ROLLOUT_BATCH_FACTOR)),
             beta: wire.beta.unwrap_or(0.0),
             epsilon,

@@ -157,7 +157,7 @@ pub struct Grpo {
     pub top_p: f64,
     pub top_k: usize,
     pub max_completion_length: usize,
-    pub generation_batch_size: usize,
+    pub rollout_batch_size: usize,
     pub beta: f64,
     pub epsilon: f64,
     pub epsilon_high: f64,

@@ -1,11 +1,9 @@
 //! The stages of a run on one device, from wherever the last checkpoint left off.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result};
@@ -13,6 +11,7 @@ use burn::{
     module::AutodiffModule,
     tensor::backend::{AutodiffBackend, Backend},
 };
+use medgrpo_datasets::TaskKind;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
@@ -29,6 +28,10 @@ use medgrpo_trainers::{
     seed::derive_seed,
     trainer::{LoopConfig, Stage},
     workers::Workers,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
 };
 
 use super::{
@@ -59,16 +62,16 @@ pub(super) struct TrainJob<'a> {
 }
 
 impl<'a> TrainJob<'a> {
-    /// Opens the data; from here on Ctrl-C ends the run after the step it is in, with a checkpoint.
+    /// Opens the data; from here on Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
     pub(super) fn new(experiment: &'a Experiment, run_dir: &'a RunDir, workers: Workers) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        })
-        .context("Ctrl-C cannot be caught")?;
+        // SIGTERM is what schedulers send. SIGHUP is left alone, so that `nohup` works.
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the second signal finds the flag set and ends the process at once.
+            flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+                .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+                .context("Ctrl-C cannot be caught")?;
+        }
         Ok(Self {
             experiment,
             run_dir,
@@ -96,9 +99,15 @@ impl Job for TrainJob<'_> {
             }
         };
         let preparer = build::preparer(experiment, &start_dir)?;
-        let eval = self.eval.iter_mut().map(|split| &mut split.file);
-        for file in self.train.iter_mut().chain(eval) {
-            file.keep_what_fits(&preparer, experiment.data.on_bad_row)?;
+        let on_bad_row = experiment.data.on_bad_row;
+        let trained: BTreeSet<TaskKind> =
+            experiment.stages.iter().flat_map(|stage| stage.data.tasks.iter().copied()).collect();
+        for file in &mut self.train {
+            file.keep_what_fits(&Vec::from_iter(trained.iter().copied()), &preparer, on_bad_row)?;
+        }
+        for split in &mut self.eval {
+            let tasks = split.file.tasks.clone();
+            split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
         let train = Arc::new(std::mem::take(&mut self.train));
         let source = CheckpointSource::open(&start_dir)?;

@@ -14,7 +14,8 @@ use crate::{Response, Reward, RewardError, Score, metric::span_iou, parse};
 
 /// Strict temporal overlap times the format factor.
 ///
-/// A gold span of no length is met within half a frame period, the precision the clip allows. Parts: `iou`, `format`.
+/// A gold span of no length is met within half a frame period, the precision the clip allows. Parts: `iou`, `format` and,
+/// under a threshold, `iou_counted`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TagReward {
     /// What an answer outside the canonical format is multiplied by.
@@ -49,7 +50,11 @@ impl Reward for TagReward {
             let counted =
                 span_iou::strict_above(&predicted, &gold, half_frame_sec, self.iou_threshold) as f32;
             let format = self.format.of(is_canonical_spans(response.text));
-            Score::Scored { value: counted * format, raw: iou, parts: vec![("iou", iou), ("format", format)] }
+            let mut parts = vec![("iou", iou), ("format", format)];
+            if self.iou_threshold > 0.0 {
+                parts.push(("iou_counted", counted));
+            }
+            Score::Scored { value: counted * format, raw: iou, parts }
         };
         Ok(responses.iter().map(score).collect())
     }

@@ -17,8 +17,11 @@ fn prompts_that_do_not_fit_are_refused_or_left_out_before_training() {
     };
     let (run, code, stderr) = train("too-long", 1, "error");
     assert_eq!(code, Some(2), "{stderr}");
-    for wanted in ["error: practice/train.json, row ", "more than max_prompt_tokens = 1;", "rows do not fit"]
-    {
+    for wanted in [
+        "error: practice/train.json, row ",
+        "more than max_prompt_tokens = 1;",
+        "rows do not fit or cannot be read",
+    ] {
         assert!(stderr.contains(wanted), "`{wanted}` is not in:\n{stderr}");
     }
     assert!(!run.path().join("metrics.jsonl").exists(), "it began to train");
@@ -30,7 +33,7 @@ fn prompts_that_do_not_fit_are_refused_or_left_out_before_training() {
     assert!(median < *counts.last().unwrap(), "all prompts are equally long: {counts:?}");
     let (run, code, stderr) = train("left-out", median, "skip");
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stderr.contains("rows do not fit and are left out"), "{stderr}");
+    assert!(stderr.contains("rows do not fit or cannot be read and are left out"), "{stderr}");
     let metrics = std::fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
     assert!(metrics.lines().all(|line| line.contains("\"data/skipped\":0.0")), "they were met in training");
 }

@@ -108,7 +108,7 @@ impl Judge {
             self.note(format!("{key}.num_generations"), message, help);
         }
         self.at_least(&format!("{key}.max_completion_length"), grpo.max_completion_length, 1);
-        self.at_least(&format!("{key}.generation_batch_size"), grpo.generation_batch_size, 1);
+        self.at_least(&format!("{key}.rollout_batch_size"), grpo.rollout_batch_size, 1);
         self.at_least(&format!("{key}.num_iterations"), grpo.num_iterations, 1);
         let temperature = grpo.temperature;
         let above_zero = "above 0 (greedy completions of one prompt are all equal)";

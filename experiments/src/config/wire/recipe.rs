@@ -32,9 +32,9 @@ pub struct GrpoWire {
     pub top_k: Option<usize>,
     /// Most tokens of a completion.
     pub max_completion_length: Option<usize>,
-    /// Completions drawn at a time, all of a prompt together: sets memory and speed. The default is four times
-    /// `micro_batch_size`, since sampling keeps no activations.
-    pub generation_batch_size: Option<usize>,
+    /// Completions that a worker draws at a time, all of a prompt together: sets memory and speed. The default is four
+    /// times `micro_batch_size`, since sampling keeps no activations.
+    pub rollout_batch_size: Option<usize>,
     /// Weight of the KL divergence to the model that the stage started from. 0 keeps no reference model.
     pub beta: Option<f64>,
     /// How far the probability ratio may fall below 1 before it is clipped.
