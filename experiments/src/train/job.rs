@@ -1,7 +1,6 @@
 //! The stages of a run on one device, from wherever the last checkpoint left off.
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -55,7 +54,7 @@ const BASE: &str = "base";
 pub(super) struct TrainJob<'a> {
     experiment: &'a Experiment,
     run_dir: &'a RunDir,
-    train: Vec<DataFile>,
+    train: Arc<Vec<DataFile>>,
     eval: Vec<EvalSplit>,
     workers: Arc<Workers>,
     stop: Arc<AtomicBool>,
@@ -75,7 +74,7 @@ impl<'a> TrainJob<'a> {
         Ok(Self {
             experiment,
             run_dir,
-            train: build::open_train(experiment)?,
+            train: Arc::new(build::open_train(experiment)?),
             eval: build::open_eval(experiment)?,
             workers: Arc::new(workers),
             stop,
@@ -100,16 +99,15 @@ impl Job for TrainJob<'_> {
         };
         let preparer = build::preparer(experiment, &start_dir)?;
         let on_bad_row = experiment.data.on_bad_row;
-        let trained: BTreeSet<TaskKind> =
+        let trained: Vec<TaskKind> =
             experiment.stages.iter().flat_map(|stage| stage.data.tasks.iter().copied()).collect();
-        for file in &mut self.train {
-            file.keep_what_fits(&Vec::from_iter(trained.iter().copied()), &preparer, on_bad_row)?;
+        for file in Arc::get_mut(&mut self.train).expect("no stage has begun") {
+            file.keep_what_fits(&trained, &preparer, on_bad_row)?;
         }
         for split in &mut self.eval {
             let tasks = split.file.tasks.clone();
             split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
-        let train = Arc::new(std::mem::take(&mut self.train));
         let source = CheckpointSource::open(&start_dir)?;
         let checkpoints = self.run_dir.checkpoints();
         let resumed = newest(&checkpoints)?;
@@ -135,7 +133,7 @@ impl Job for TrainJob<'_> {
         let mut columns: Vec<(String, Vec<SplitResult>)> = Vec::new();
         if let Some(evaluator) = &evaluator {
             let limit = evaluator.settings.limit;
-            columns.push(("constant".to_owned(), evaluator.baseline(&train, limit)?));
+            columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
             if evaluator.settings.before {
                 let base = || Ok(Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?.0);
                 columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
@@ -158,16 +156,8 @@ impl Job for TrainJob<'_> {
                     .as_ref()
                     .filter(|state| state.stage_index == index)
                     .map(|state| (&model_dir, state));
-                let mut running = self.stage::<B>(
-                    index,
-                    stage,
-                    &train,
-                    &preparer,
-                    &reference_dir,
-                    resumed,
-                    &start_dir,
-                    device,
-                )?;
+                let mut running =
+                    self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {
@@ -229,7 +219,6 @@ impl TrainJob<'_> {
         &self,
         index: usize,
         stage: &resolved::Stage,
-        train: &Arc<Vec<DataFile>>,
         preparer: &SamplePreparer,
         reference_dir: &std::path::Path,
         resumed: Option<(&PathBuf, &TrainState)>,
@@ -254,7 +243,7 @@ impl TrainJob<'_> {
         }
         let order_seed = derive_seed(seed, "order", 0);
         let stream = MixtureStream::new(
-            train,
+            &self.train,
             &stage.data.tasks,
             order_seed,
             resumed.map(|(_, state)| &state.stream),

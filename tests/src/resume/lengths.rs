@@ -35,5 +35,6 @@ fn prompts_that_do_not_fit_are_refused_or_left_out_before_training() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("rows do not fit or cannot be read and are left out"), "{stderr}");
     let metrics = std::fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 12, "every step of both stages");
     assert!(metrics.lines().all(|line| line.contains("\"data/skipped\":0.0")), "they were met in training");
 }
