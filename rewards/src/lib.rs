@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod compose;
 pub mod embed;
+pub mod judge;
 pub mod leaderboard;
 pub mod metric;
 pub mod parse;
@@ -16,6 +17,8 @@ pub mod task;
 
 pub use answer::canonical_answer;
 pub use compose::PerTask;
+
+use std::borrow::Cow;
 
 use medgrpo_datasets::TaskSample;
 
@@ -31,7 +34,7 @@ pub struct Response<'a> {
 }
 
 /// The named parts a score was made of, for metrics and rollout files.
-pub type Parts = Vec<(&'static str, f32)>;
+pub type Parts = Vec<(Cow<'static, str>, f32)>;
 
 /// What a reward says of one response.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,16 @@ pub enum RewardError {
         /// What to do.
         message: String,
     },
+    /// The judge cannot go on.
+    #[error("the judge: {0}")]
+    Judge(#[from] judge::JudgeError),
+}
+
+impl Score {
+    /// A score that is the raw metric itself, in no parts.
+    pub fn metric(value: f32) -> Self {
+        Self::Scored { value, raw: value, parts: Parts::new() }
+    }
 }
 
 /// Scores all responses to one prompt together.
@@ -71,4 +84,15 @@ pub trait Reward: Send + Sync {
     /// One [`Score`] per response, in order.
     fn score_group(&self, sample: &TaskSample, responses: &[Response<'_>])
     -> Result<Vec<Score>, RewardError>;
+}
+
+/// A boxed reward is a reward.
+impl<R: Reward + ?Sized> Reward for Box<R> {
+    fn score_group(
+        &self,
+        sample: &TaskSample,
+        responses: &[Response<'_>],
+    ) -> Result<Vec<Score>, RewardError> {
+        (**self).score_group(sample, responses)
+    }
 }

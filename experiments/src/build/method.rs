@@ -6,8 +6,9 @@ use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::TaskKind;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
 use medgrpo_rewards::{
-    compose::PerTask,
-    task::{format::FormatFactor, stg::StgReward, tag::TagReward},
+    Reward,
+    compose::{Component, PerTask, Product},
+    task::{format::FormatReward, stg::StgReward, tag::TagReward},
 };
 use medgrpo_trainers::{
     advantage::Scale,
@@ -46,10 +47,16 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
 
 /// The reward of every task that has one.
 pub(crate) fn reward(config: Rewards) -> PerTask {
-    let format = FormatFactor { otherwise: config.format_factor as f32 };
+    let in_format = |reward: Box<dyn Reward>| {
+        let format = FormatReward { otherwise: config.format_factor as f32 };
+        Product::new(vec![
+            Box::new(Component::plain("iou", reward)),
+            Box::new(Component::plain("format", format)),
+        ])
+    };
     PerTask::new()
-        .with(TaskKind::Tag, TagReward { format, iou_threshold: config.tag_iou_threshold })
-        .with(TaskKind::Stg, StgReward { format })
+        .with(TaskKind::Tag, in_format(Box::new(TagReward { iou_threshold: config.tag_iou_threshold })))
+        .with(TaskKind::Stg, in_format(Box::new(StgReward)))
 }
 
 fn generation(config: &Grpo, stop_ids: &[u32]) -> GenerationConfig {

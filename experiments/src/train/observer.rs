@@ -69,7 +69,7 @@ struct CompletionLine<'a> {
     raw: Option<f32>,
     advantage: f32,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    parts: BTreeMap<&'static str, f32>,
+    parts: BTreeMap<String, f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unscored: Option<&'a str>,
 }
@@ -95,7 +95,7 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
                 match &completion.score {
                     Some(Score::Scored { raw, parts, .. }) => {
                         line.raw = Some(*raw);
-                        line.parts = parts.iter().copied().collect();
+                        line.parts = parts.iter().map(|(name, value)| (name.to_string(), *value)).collect();
                     }
                     Some(Score::Unscored(reason)) => line.unscored = Some(reason),
                     None => {}

@@ -67,9 +67,7 @@ mod tests {
 
     #[test]
     fn a_task_without_reward_is_an_error_that_says_what_to_do() {
-        let reward = PerTask::new()
-            .with(TaskKind::Tag, TagReward::default())
-            .with(TaskKind::Stg, StgReward::default());
+        let reward = PerTask::new().with(TaskKind::Tag, TagReward::default()).with(TaskKind::Stg, StgReward);
         assert!(reward.covers(TaskKind::Tag) && !reward.covers(TaskKind::Cvs));
         let sample = sample(TaskKind::NextAction, Gold::Class("tying".into()));
         let error = reward.score_group(&sample, &[]).expect_err("next action has no reward here").to_string();

@@ -4,8 +4,12 @@ use medgrpo_datasets::{Gold, Span, TaskKind, TaskSample, TimedBox};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{format::FormatFactor, stg::StgReward, tag::TagReward};
-use crate::{Response, Reward, Score, answer::canonical_answer};
+use super::{format::FormatReward, stg::StgReward, tag::TagReward};
+use crate::{
+    Response, Reward, Score,
+    answer::canonical_answer,
+    compose::{Component, Product},
+};
 
 const SEED: u64 = 20_250_705;
 
@@ -65,10 +69,13 @@ fn subjects() -> Vec<Subject> {
         .collect();
     let mut subjects = Vec::new();
     for otherwise in [0.0, 0.5, 1.0] {
-        let format = FormatFactor { otherwise };
+        let in_format = |name, reward: Box<dyn Reward>| -> Box<dyn Reward> {
+            let format = Component::plain("format", FormatReward { otherwise });
+            Box::new(Product::new(vec![Box::new(Component::plain(name, reward)), Box::new(format)]))
+        };
         subjects.push(Subject {
             name: "tag",
-            reward: Box::new(TagReward { format, ..TagReward::default() }),
+            reward: in_format("iou", Box::new(TagReward::default())),
             sample: sample(
                 TaskKind::Tag,
                 spans(&[(20.7, 35.7), (66.0, 66.0), (81.23, 90.08), (100.0, 110.0)]),
@@ -84,7 +91,7 @@ fn subjects() -> Vec<Subject> {
         });
         subjects.push(Subject {
             name: "stg",
-            reward: Box::new(StgReward { format }),
+            reward: in_format("iou", Box::new(StgReward)),
             sample: sample(
                 TaskKind::Stg,
                 boxes(&[(66.0, [117.54, 339.56, 626.88, 1005.62]), (74.0, [104.48, 313.44, 587.7, 1005.62])]),
@@ -265,7 +272,7 @@ fn a_group_is_scored_as_its_members_are() {
 fn records_without_gold_are_unscored_or_refused() {
     for (reward, task, empty) in [
         (&TagReward::default() as &dyn Reward, TaskKind::Tag, Gold::Spans(vec![])),
-        (&StgReward::default(), TaskKind::Stg, Gold::Boxes(vec![])),
+        (&StgReward, TaskKind::Stg, Gold::Boxes(vec![])),
     ] {
         let response = Response { text: "1.0-2.0 seconds.", num_tokens: 1, truncated: false };
         let scores = reward

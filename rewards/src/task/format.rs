@@ -6,7 +6,10 @@
 
 use std::sync::LazyLock;
 
+use medgrpo_datasets::{TaskKind, TaskSample};
 use regex::Regex;
+
+use crate::{Response, Reward, RewardError, Score};
 
 static SPANS: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^[0-9]+\.[0-9]-[0-9]+\.[0-9](?:, [0-9]+\.[0-9]-[0-9]+\.[0-9])* seconds\.$"));
@@ -30,23 +33,28 @@ pub fn is_canonical_boxes(text: &str) -> bool {
     BOXES.is_match(text.trim())
 }
 
-/// What the metric is multiplied by.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FormatFactor {
-    /// The factor of an answer that is not in the canonical format, in `[0, 1]`.
+/// 1 for an answer in its task's canonical format, less for any other. Tasks without one always get 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FormatReward {
+    /// What an answer that is not in the canonical format gets, in `[0, 1]`.
     pub otherwise: f32,
 }
 
-impl Default for FormatFactor {
-    fn default() -> Self {
-        Self { otherwise: 0.0 }
-    }
-}
-
-impl FormatFactor {
-    /// The factor of an answer.
-    pub(crate) fn of(self, is_canonical: bool) -> f32 {
-        if is_canonical { 1.0 } else { self.otherwise.clamp(0.0, 1.0) }
+impl Reward for FormatReward {
+    fn score_group(
+        &self,
+        sample: &TaskSample,
+        responses: &[Response<'_>],
+    ) -> Result<Vec<Score>, RewardError> {
+        let is_canonical = |text: &str| match sample.task {
+            TaskKind::Tag => is_canonical_spans(text),
+            TaskKind::Stg => is_canonical_boxes(text),
+            _ => true,
+        };
+        let score = |response: &Response<'_>| {
+            Score::metric(if is_canonical(response.text) { 1.0 } else { self.otherwise.clamp(0.0, 1.0) })
+        };
+        Ok(responses.iter().map(score).collect())
     }
 }
 

@@ -6,18 +6,12 @@
 
 use medgrpo_datasets::{Gold, TaskSample};
 
-use super::{
-    format::{FormatFactor, is_canonical_boxes},
-    wrong_gold,
-};
+use super::wrong_gold;
 use crate::{Response, Reward, RewardError, Score, metric::box_iou, parse};
 
-/// Mean box overlap over the requested times, times the format factor. Parts: `iou`, `format`.
+/// Mean box overlap over the requested times, in `[0, 1]`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StgReward {
-    /// What an answer outside the canonical format is multiplied by.
-    pub format: FormatFactor,
-}
+pub struct StgReward;
 
 impl Reward for StgReward {
     fn score_group(
@@ -34,9 +28,7 @@ impl Reward for StgReward {
         }
         let tolerance_sec = box_iou::tolerance_sec(gold, sample.fps);
         let score = |response: &Response<'_>| {
-            let iou = box_iou::strict(&parse::stg::entries(response.text), gold, tolerance_sec) as f32;
-            let format = self.format.of(is_canonical_boxes(response.text));
-            Score::Scored { value: iou * format, raw: iou, parts: vec![("iou", iou), ("format", format)] }
+            Score::metric(box_iou::strict(&parse::stg::entries(response.text), gold, tolerance_sec) as f32)
         };
         Ok(responses.iter().map(score).collect())
     }

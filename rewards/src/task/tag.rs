@@ -6,20 +6,14 @@
 
 use medgrpo_datasets::{Gold, Span, TaskSample};
 
-use super::{
-    format::{FormatFactor, is_canonical_spans},
-    wrong_gold,
-};
-use crate::{Response, Reward, RewardError, Score, metric::span_iou, parse};
+use super::wrong_gold;
+use crate::{Parts, Response, Reward, RewardError, Score, metric::span_iou, parse};
 
-/// Strict temporal overlap times the format factor.
+/// Strict temporal overlap, in `[0, 1]`; the raw metric is the overlap without the threshold.
 ///
-/// A gold span of no length is met within half a frame period, the precision the clip allows. Parts: `iou`, `format` and,
-/// under a threshold, `iou_counted`.
+/// A gold span of no length is met within half a frame period, the precision the clip allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TagReward {
-    /// What an answer outside the canonical format is multiplied by.
-    pub format: FormatFactor,
     /// Overlaps below it count nothing, as in the benchmark's `TAG_mIoU@t`; 0 counts all.
     pub iou_threshold: f64,
 }
@@ -49,12 +43,7 @@ impl Reward for TagReward {
             let iou = span_iou::strict(&predicted, &gold, half_frame_sec) as f32;
             let counted =
                 span_iou::strict_above(&predicted, &gold, half_frame_sec, self.iou_threshold) as f32;
-            let format = self.format.of(is_canonical_spans(response.text));
-            let mut parts = vec![("iou", iou), ("format", format)];
-            if self.iou_threshold > 0.0 {
-                parts.push(("iou_counted", counted));
-            }
-            Score::Scored { value: counted * format, raw: iou, parts }
+            Score::Scored { value: counted, raw: iou, parts: Parts::new() }
         };
         Ok(responses.iter().map(score).collect())
     }
@@ -70,11 +59,11 @@ mod tests {
     #[test]
     fn overlaps_below_the_threshold_are_worth_nothing() {
         let sample = sample(TaskKind::Tag, Gold::Spans(vec![Span { start_sec: 0.0, end_sec: 4.0 }]));
-        // 4 s of 8 s, 4 s of 16 s; the middle one is not in the exact format.
+        // 4 s of 8 s, all, 4 s of 16 s.
         let texts = ["0.0-8.0 seconds.", "from 0 to 4 seconds", "0.0-16.0 seconds."];
         let responses = texts.map(|text| Response { text, num_tokens: 5, truncated: false });
         let worth = |iou_threshold: f64| -> Vec<(f32, f32)> {
-            let reward = TagReward { iou_threshold, format: FormatFactor { otherwise: 0.5 } };
+            let reward = TagReward { iou_threshold };
             let scores = reward.score_group(&sample, &responses).unwrap();
             scores
                 .into_iter()
@@ -84,7 +73,7 @@ mod tests {
                 })
                 .collect()
         };
-        assert_eq!(worth(0.0), [(0.5, 0.5), (0.5, 1.0), (0.25, 0.25)]);
-        assert_eq!(worth(0.3), [(0.5, 0.5), (0.5, 1.0), (0.0, 0.25)]);
+        assert_eq!(worth(0.0), [(0.5, 0.5), (1.0, 1.0), (0.25, 0.25)]);
+        assert_eq!(worth(0.3), [(0.5, 0.5), (1.0, 1.0), (0.0, 0.25)]);
     }
 }
