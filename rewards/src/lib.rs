@@ -67,6 +67,23 @@ pub enum RewardError {
         /// What to do.
         message: String,
     },
+    /// A pair of dataset and task has no scale.
+    #[error(
+        "no calibration of {pair}: {count} value{} where {needed} are needed; calibrate on records of it, or let \
+         `normalization.unseen` name a fallback",
+        if *count == 1 { "" } else { "s" }
+    )]
+    NotCalibrated {
+        /// Dataset, task and component.
+        pair: String,
+        /// Values that the calibration holds of it.
+        count: usize,
+        /// Values it must hold.
+        needed: usize,
+    },
+    /// What a normalisation has learned cannot be used.
+    #[error("{0}")]
+    State(String),
     /// The judge cannot go on.
     #[error("the judge: {0}")]
     Judge(#[from] judge::JudgeError),

@@ -27,6 +27,9 @@ pub struct TrainState {
     pub step: usize,
     /// Place of the sample stream.
     pub stream: Value,
+    /// What the source has learned: null where it learns nothing.
+    #[serde(default)]
+    pub source: Value,
 }
 
 /// Folders whose name starts so are what a process that died left of a checkpoint: nothing reads them.

@@ -45,6 +45,8 @@ pub struct StepReport<'a> {
     pub advantages: &'a [Vec<f32>],
     /// Place of the sample stream after this step.
     pub stream_state: &'a Value,
+    /// What the source has learned after this step.
+    pub source_state: &'a Value,
 }
 
 /// Whether the loop goes on.
@@ -144,6 +146,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 groups: &groups,
                 advantages: &advantages,
                 stream_state: &batch.stream_state,
+                source_state: &self.recipe.source.state(),
             };
             if observer.on_step(&report, &model, &self.learner)? == Flow::Stop {
                 break;

@@ -3,7 +3,9 @@
 mod demonstrations;
 mod on_policy;
 
+use burn::tensor::backend::Backend;
 use medgrpo_model::vlm::Vlm;
+use serde_json::Value;
 
 pub use demonstrations::Demonstrations;
 pub use on_policy::OnPolicy;
@@ -12,7 +14,6 @@ use crate::{
     TrainError,
     rollout::{PreparedSample, RolloutGroup},
 };
-use burn::tensor::backend::Backend;
 
 /// Turns the prompts of a step into groups of answers.
 ///
@@ -27,4 +28,15 @@ pub trait GroupSource<B: Backend, M: Vlm<B>>: Send + Sync {
         seed: u64,
         device: &B::Device,
     ) -> Result<Vec<RolloutGroup>, TrainError>;
+
+    /// What it has learned so far beyond the policy, for a checkpoint: the running statistics of a normalisation.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Goes on from a checkpoint's [`state`](Self::state).
+    fn restore(&mut self, state: &Value) -> Result<(), TrainError> {
+        let _ = state;
+        Ok(())
+    }
 }

@@ -8,8 +8,9 @@ use medgrpo_model::{
     processor::Processor,
     vlm::Vlm,
 };
-use medgrpo_rewards::{Response, Reward};
+use medgrpo_rewards::{Response, Reward, compose::normalise::Normaliser};
 use rayon::prelude::*;
+use serde_json::Value;
 
 use super::GroupSource;
 use crate::{
@@ -28,6 +29,8 @@ pub struct OnPolicy {
     pub generation: GenerationConfig,
     /// What an answer is worth.
     pub reward: Arc<dyn Reward>,
+    /// What puts the reward's components on one scale: it is told when a step is over, and may learn from it.
+    pub normaliser: Arc<dyn Normaliser>,
     /// Sequences generated at a time by one worker.
     pub batch_size: usize,
     /// Who generates.
@@ -52,7 +55,16 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         let mut groups: Vec<RolloutGroup> =
             drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         groups.par_iter_mut().try_for_each(|group| self.score(group))?;
+        self.normaliser.end_step();
         Ok(groups)
+    }
+
+    fn state(&self) -> Value {
+        self.normaliser.state()
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), TrainError> {
+        Ok(self.normaliser.restore(state)?)
     }
 }
 

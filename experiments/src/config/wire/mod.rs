@@ -4,6 +4,7 @@
 //! models those of Hugging Face. [`resolved`](super::resolved) says what an absent key means.
 
 mod recipe;
+pub mod rewards;
 
 use std::path::PathBuf;
 
@@ -11,7 +12,8 @@ use medgrpo_datasets::TaskKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use recipe::{GrpoWire, LossType, RecipeWire, RewardsWire, ScaleRewards, SftWire};
+pub use recipe::{GrpoWire, LossType, RecipeWire, ScaleRewards, SftWire};
+pub use rewards::{JudgeWording, RewardsWire, UnseenPair};
 
 /// One run: what to train, on what, and how to judge it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rewards::RewardsWire;
+
 /// The algorithm of a stage.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -11,6 +13,9 @@ pub enum RecipeWire {
     Sft(SftWire),
     /// GRPO: completions are sampled from the policy itself, rewarded, and compared within their group.
     Grpo(GrpoWire),
+    /// MedGRPO: GRPO with the paper's choices as defaults: `epsilon` 0.2, `epsilon_high` 0.3, no KL, captions half
+    /// similarity and half judge, and the median-logistic normalization.
+    Medgrpo(GrpoWire),
 }
 
 /// Supervised fine-tuning has no keys of its own.
@@ -39,7 +44,7 @@ pub struct GrpoWire {
     pub beta: Option<f64>,
     /// How far the probability ratio may fall below 1 before it is clipped.
     pub epsilon: Option<f64>,
-    /// How far the probability ratio may rise above 1 before it is clipped. The default is `epsilon`.
+    /// How far the probability ratio may rise above 1 before it is clipped. The default is `epsilon`, for `medgrpo` 0.3.
     pub epsilon_high: Option<f64>,
     /// Optimizer steps on each batch of completions.
     pub num_iterations: Option<usize>,
@@ -49,17 +54,6 @@ pub struct GrpoWire {
     pub loss_type: Option<LossType>,
     /// What answers are worth.
     pub rewards: Option<RewardsWire>,
-}
-
-/// What answers are worth.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RewardsWire {
-    /// What the overlap of a grounding answer outside the benchmark's exact format is multiplied by, 0 to 1.
-    pub format_factor: Option<f64>,
-    /// TAG spans that overlap by less than this count nothing, as in the benchmark's `TAG_mIoU@0.3`. The paper names no
-    /// threshold; without one, long guesses that overlap everything a little are worth more than they score.
-    pub tag_iou_threshold: Option<f64>,
 }
 
 /// What a reward's distance from its group's mean is divided by.

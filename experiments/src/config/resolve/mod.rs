@@ -1,8 +1,12 @@
 //! From what was typed to what it means: the one place where defaults stand.
 
+mod rewards;
+
 use std::path::{Path, PathBuf};
 
 use medgrpo_datasets::TaskKind;
+
+use rewards::RewardDefaults;
 
 use super::{
     resolved::{
@@ -12,8 +16,8 @@ use super::{
     },
     wire::{
         DataWire, EvalFileWire, EvaluateWire, ExperimentWire, GrpoWire, MaxNewTokensWire, ModelInitWire,
-        ModelWire, PracticeWire, RecipeWire, RewardsWire, StageWire, TaskName, TrainFileWire, TrainerWire,
-        VideoWire, VisionInitWire,
+        ModelWire, PracticeWire, RecipeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire,
+        VisionInitWire,
     },
 };
 
@@ -143,7 +147,11 @@ impl Stage {
         let (recipe, learning_rate) = match wire.recipe {
             RecipeWire::Sft(_) => (Recipe::Sft, 1e-5),
             RecipeWire::Grpo(grpo) => {
-                (Recipe::Grpo(Grpo::from_wire(&grpo, wire.trainer.micro_batch_size.unwrap_or(1))), 1e-6)
+                (Recipe::Grpo(Grpo::from_wire(&grpo, &wire.trainer, None, &RewardDefaults::grpo())), 1e-6)
+            }
+            RecipeWire::Medgrpo(grpo) => {
+                let defaults = RewardDefaults::medgrpo();
+                (Recipe::Medgrpo(Grpo::from_wire(&grpo, &wire.trainer, Some(0.3), &defaults)), 5e-7)
             }
         };
         Self {
@@ -155,21 +163,18 @@ impl Stage {
     }
 }
 
-impl Rewards {
-    fn from_wire(wire: &RewardsWire) -> Self {
-        Self {
-            format_factor: wire.format_factor.unwrap_or(0.0),
-            tag_iou_threshold: wire.tag_iou_threshold.unwrap_or(0.0),
-        }
-    }
-}
-
 /// Sampling keeps no activations: this many times the sequences of a training pass fit.
 const ROLLOUT_BATCH_FACTOR: usize = 4;
 
 impl Grpo {
-    fn from_wire(wire: &GrpoWire, micro_batch_size: usize) -> Self {
+    fn from_wire(
+        wire: &GrpoWire,
+        trainer: &TrainerWire,
+        epsilon_high: Option<f64>,
+        rewards: &RewardDefaults,
+    ) -> Self {
         let epsilon = wire.epsilon.unwrap_or(0.2);
+        let micro_batch_size = trainer.micro_batch_size.unwrap_or(1);
         Self {
             num_generations: wire.num_generations.unwrap_or(8),
             temperature: wire.temperature.unwrap_or(1.0),
@@ -181,11 +186,11 @@ impl Grpo {
                 .unwrap_or_else(|| micro_batch_size.saturating_mul(ROLLOUT_BATCH_FACTOR)),
             beta: wire.beta.unwrap_or(0.0),
             epsilon,
-            epsilon_high: wire.epsilon_high.unwrap_or(epsilon),
+            epsilon_high: wire.epsilon_high.or(epsilon_high).unwrap_or(epsilon),
             num_iterations: wire.num_iterations.unwrap_or(1),
             scale_rewards: wire.scale_rewards.unwrap_or(ScaleRewards::Group),
             loss_type: wire.loss_type.unwrap_or(LossType::Grpo),
-            rewards: Rewards::from_wire(wire.rewards.as_ref().unwrap_or(&RewardsWire::default())),
+            rewards: Rewards::from_wire(&wire.rewards.clone().unwrap_or_default(), rewards),
         }
     }
 }

@@ -4,10 +4,14 @@
 //! for a choice that is not the experiment's (the checkpoint's own setting). `resolve` fills it in; whether the values
 //! make sense together is `validate`'s part.
 
+pub mod rewards;
+
 use std::path::PathBuf;
 
 use medgrpo_datasets::TaskKind;
 use serde::{Serialize, Serializer, ser::SerializeMap};
+
+pub use rewards::Rewards;
 
 pub use super::wire::{LossType, LrSchedulerType, OnBadRow, ScaleRewards};
 
@@ -146,6 +150,18 @@ pub enum Recipe {
     Sft,
     /// Group relative policy optimisation.
     Grpo(Grpo),
+    /// The same with the paper's defaults.
+    Medgrpo(Grpo),
+}
+
+impl Recipe {
+    /// The keys of a recipe that samples from the policy.
+    pub fn on_policy(&self) -> Option<&Grpo> {
+        match self {
+            Self::Sft => None,
+            Self::Grpo(grpo) | Self::Medgrpo(grpo) => Some(grpo),
+        }
+    }
 }
 
 /// Group relative policy optimisation.
@@ -165,14 +181,6 @@ pub struct Grpo {
     pub scale_rewards: ScaleRewards,
     pub loss_type: LossType,
     pub rewards: Rewards,
-}
-
-/// What answers are worth.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the wire structs document every key")]
-pub struct Rewards {
-    pub format_factor: f64,
-    pub tag_iou_threshold: f64,
 }
 
 /// Steps, batches, optimizer and schedule.
