@@ -24,6 +24,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run an experiment, or go on with one
     Train(TrainArgs),
+    /// Measure a model's rewards: the table that normalizations look datasets and tasks up in
+    Calibrate(CalibrateArgs),
     /// Log-probabilities of each conversation's last answer
     Score(ScoreArgs),
     /// Answer conversations
@@ -88,6 +90,34 @@ pub struct TrainArgs {
     /// Go on with this run directory from its last checkpoint
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
+    /// Device and threads
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `calibrate`.
+#[derive(Args, Debug)]
+pub struct CalibrateArgs {
+    /// The experiment that will train on these rewards
+    pub config: PathBuf,
+    /// Table to write, JSON; its picture goes beside it as SVG
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Checkpoint directory of the model to measure [default: the experiment's model]
+    #[arg(long, conflicts_with = "rollouts")]
+    pub model: Option<PathBuf>,
+    /// Measure nothing: take the completions that a run has stored
+    #[arg(long, value_name = "ROLLOUTS.jsonl")]
+    pub rollouts: Option<PathBuf>,
+    /// Stage whose rewards are measured [default: the first one with a calibrated normalization]
+    #[arg(long)]
+    pub stage: Option<String>,
+    /// Split of data.eval to measure on [default: the training records]
+    #[arg(long, conflicts_with = "rollouts")]
+    pub split: Option<String>,
+    /// Override a key: --set stage.1.recipe.num_generations=4
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -3,6 +3,7 @@
 //! Only this crate prints, and only [`device`] names a backend.
 
 mod build;
+mod calibrate;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Experiment;
+use crate::{config::Experiment, environment::Environment};
 
 /// What can go wrong with a run directory.
 #[derive(Debug, thiserror::Error)]
@@ -167,13 +167,18 @@ impl RunDir {
         self.root.join("predictions")
     }
 
-    /// Writes the resolved experiment; from then on the directory holds a run, and before that nothing but its lock.
+    /// Writes the resolved experiment, unless an earlier start did, and adds this start's environment; from then on the
+    /// directory holds a run, and before that nothing but its lock.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write_config(&self, experiment: &Experiment) -> Result<(), RunDirError> {
-        write_atomic(&self.root.join(CONFIG_FILE), experiment.to_toml().as_bytes())?;
+    pub fn claim(&self, experiment: &Experiment, environment: &Environment) -> Result<(), RunDirError> {
+        let config = self.root.join(CONFIG_FILE);
+        if !config.exists() {
+            write_atomic(&config, experiment.to_toml().as_bytes())?;
+        }
+        environment.record(&self.root)?;
         self.make_folders()
     }
 
@@ -282,7 +287,7 @@ fn remove_temporaries(folder: &Path) -> io::Result<()> {
 }
 
 /// How the names of half-written files and folders of a run start.
-const TEMPORARY_PREFIX: &str = ".tmp-";
+pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Writes a file that is there whole or not at all: under a temporary name in the same directory, synced, renamed.
 ///

@@ -3,13 +3,8 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_datasets::TaskKind;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
-use medgrpo_rewards::{
-    Reward,
-    compose::{Component, PerTask, Product},
-    task::{format::FormatReward, stg::StgReward, tag::TagReward},
-};
+use medgrpo_rewards::{Reward, compose::normalise::Normaliser};
 use medgrpo_trainers::{
     advantage::Scale,
     aggregate::Aggregate,
@@ -17,46 +12,61 @@ use medgrpo_trainers::{
     recipe::{Policy, Recipe},
     recipes::{GrpoConfig, grpo, sft},
     schedule::{Decay, Schedule},
+    seed::derive_seed,
     source::OnPolicy,
     workers::Workers,
 };
 
-use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, Rewards, ScaleRewards, Trainer};
+use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, ScaleRewards, Trainer};
 
-/// The recipe of a stage.
+/// What an on-policy stage scores its completions with.
+#[derive(Clone)]
+pub(crate) struct Scoring {
+    /// What an answer is worth.
+    pub(crate) reward: Arc<dyn Reward>,
+    /// What puts components on one scale; inside `reward` too.
+    pub(crate) normaliser: Arc<dyn Normaliser>,
+}
+
+/// Where the randomness of a stage starts.
+pub(crate) fn seed_of_stage(seed: u64, index: usize) -> u64 {
+    derive_seed(seed, "stage", index as u64)
+}
+
+/// The recipe of a stage; `scoring` is that of a stage that samples from its policy.
 pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
     stage: &resolved::Stage,
+    scoring: Option<Scoring>,
     processor: &Arc<Processor>,
     stop_ids: &[u32],
     workers: &Arc<Workers>,
 ) -> Recipe<B, M> {
-    match &stage.recipe {
-        resolved::Recipe::Sft => sft(),
-        resolved::Recipe::Grpo(config) => {
-            let source = OnPolicy {
-                processor: Arc::clone(processor),
-                generation: generation(config, stop_ids),
-                reward: Arc::new(reward(config.rewards)),
-                batch_size: config.rollout_batch_size,
-                workers: Arc::clone(workers),
-            };
+    match (stage.recipe.on_policy(), scoring) {
+        (Some(config), Some(scoring)) => {
+            let source = on_policy(config, config.num_generations, scoring, processor, stop_ids, workers);
             grpo(source, grpo_config(config))
         }
+        _ => sft(),
     }
 }
 
-/// The reward of every task that has one.
-pub(crate) fn reward(config: Rewards) -> PerTask {
-    let in_format = |reward: Box<dyn Reward>| {
-        let format = FormatReward { otherwise: config.format_factor as f32 };
-        Product::new(vec![
-            Box::new(Component::plain("iou", reward)),
-            Box::new(Component::plain("format", format)),
-        ])
-    };
-    PerTask::new()
-        .with(TaskKind::Tag, in_format(Box::new(TagReward { iou_threshold: config.tag_iou_threshold })))
-        .with(TaskKind::Stg, in_format(Box::new(StgReward)))
+/// Completions of the policy, `num_generations` a prompt.
+pub(crate) fn on_policy(
+    config: &Grpo,
+    num_generations: usize,
+    scoring: Scoring,
+    processor: &Arc<Processor>,
+    stop_ids: &[u32],
+    workers: &Arc<Workers>,
+) -> OnPolicy {
+    OnPolicy {
+        processor: Arc::clone(processor),
+        generation: GenerationConfig { num_generations, ..generation(config, stop_ids) },
+        reward: scoring.reward,
+        normaliser: scoring.normaliser,
+        batch_size: config.rollout_batch_size,
+        workers: Arc::clone(workers),
+    }
 }
 
 fn generation(config: &Grpo, stop_ids: &[u32]) -> GenerationConfig {

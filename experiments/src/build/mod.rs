@@ -1,13 +1,17 @@
 //! From a resolved experiment to the objects that do the work.
 
 mod data;
+mod experts;
 mod init_model;
 mod lengths;
 mod method;
 mod preparer;
+mod reward;
 
 pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train};
+pub(crate) use experts::open_experts;
 pub(crate) use init_model::init_model;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
-pub(crate) use method::{learner_config, recipe, reward};
+pub(crate) use method::{Scoring, learner_config, on_policy, recipe, seed_of_stage};
 pub(crate) use preparer::preparer;
+pub(crate) use reward::{Experts, component_names, needs, normaliser, reward};

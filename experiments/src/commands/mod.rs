@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod bench;
+mod calibrate;
 mod check;
 mod data;
 mod generate;
@@ -17,6 +18,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Train(args) => crate::train::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -4,6 +4,7 @@
 //! and is shown as text, whatever it holds; broken numbers are left out of a picture, never drawn.
 
 mod curves;
+mod histogram;
 mod history;
 mod page;
 mod panels;
@@ -11,6 +12,7 @@ mod sample;
 mod table;
 
 pub use curves::curves_svg;
+pub use histogram::{Histogram, histograms_svg};
 pub use history::{History, StageHistory};
 pub use page::{Page, page_html};
 pub use sample::{Answer, BoxAt, Frame, SampleCard};

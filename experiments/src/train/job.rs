@@ -23,7 +23,6 @@ use medgrpo_trainers::{
     feeder::Feeder,
     learner::Learner,
     predict::stop_ids,
-    prepare::SamplePreparer,
     seed::derive_seed,
     trainer::{LoopConfig, Stage},
     workers::Workers,
@@ -37,12 +36,15 @@ use super::{
     checkpoints::{checkpoint_dir, newest},
     evaluation::{Evaluator, SplitResult},
     observer::RunObserver,
+    scoring::StageStart,
+    start_model::StartModel,
     summary,
 };
 use crate::{
-    build::{self, DataFile, EvalSplit, MixtureStream},
-    config::resolved::{self, Experiment, ModelSource, OnBadRow},
+    build::{self, DataFile, EvalSplit, MixtureStream, Scoring, seed_of_stage},
+    config::resolved::{Experiment, OnBadRow},
     device::Job,
+    environment::Environment,
     progress::Progress,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir},
 };
@@ -52,17 +54,23 @@ const BASE: &str = "base";
 
 /// A run, with its data open.
 pub(super) struct TrainJob<'a> {
-    experiment: &'a Experiment,
-    run_dir: &'a RunDir,
-    train: Arc<Vec<DataFile>>,
+    pub(super) experiment: &'a Experiment,
+    pub(super) run_dir: &'a RunDir,
+    pub(super) train: Arc<Vec<DataFile>>,
     eval: Vec<EvalSplit>,
-    workers: Arc<Workers>,
-    stop: Arc<AtomicBool>,
+    pub(super) workers: Arc<Workers>,
+    environment: Environment,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl<'a> TrainJob<'a> {
     /// Opens the data; from here on Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
-    pub(super) fn new(experiment: &'a Experiment, run_dir: &'a RunDir, workers: Workers) -> Result<Self> {
+    pub(super) fn new(
+        experiment: &'a Experiment,
+        run_dir: &'a RunDir,
+        workers: Workers,
+        environment: Environment,
+    ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         // SIGTERM is what schedulers send. SIGHUP is left alone, so that `nohup` works.
         for signal in [SIGINT, SIGTERM] {
@@ -77,6 +85,7 @@ impl<'a> TrainJob<'a> {
             train: Arc::new(build::open_train(experiment)?),
             eval: build::open_eval(experiment)?,
             workers: Arc::new(workers),
+            environment,
             stop,
         })
     }
@@ -87,17 +96,8 @@ impl Job for TrainJob<'_> {
 
     fn run<B: AutodiffBackend>(mut self, device: &B::Device) -> Result<()> {
         let experiment = self.experiment;
-        let start_dir: PathBuf = match &experiment.model {
-            ModelSource::Path(path) => path.clone(),
-            ModelSource::Init(init) => {
-                let dir = self.run_dir.path().join("model-init");
-                if !dir.exists() {
-                    build::init_model::<B::InnerBackend>(init, &self.train, experiment.seed, &dir, device)?;
-                }
-                dir
-            }
-        };
-        let preparer = build::preparer(experiment, &start_dir)?;
+        let start = StartModel::new::<B::InnerBackend>(experiment, self.run_dir, &self.train, device)?;
+        let preparer = build::preparer(experiment, &start.dir())?;
         let on_bad_row = experiment.data.on_bad_row;
         let trained: Vec<TaskKind> =
             experiment.stages.iter().flat_map(|stage| stage.data.tasks.iter().copied()).collect();
@@ -108,6 +108,9 @@ impl Job for TrainJob<'_> {
             let tasks = split.file.tasks.clone();
             split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
+        // Whatever is wrong with the data is known by now: a run that is refused leaves no run behind.
+        self.run_dir.claim(experiment, &self.environment)?;
+        let start_dir = start.keep()?;
         let source = CheckpointSource::open(&start_dir)?;
         let checkpoints = self.run_dir.checkpoints();
         let resumed = newest(&checkpoints)?;
@@ -156,8 +159,19 @@ impl Job for TrainJob<'_> {
                     .as_ref()
                     .filter(|state| state.stage_index == index)
                     .map(|state| (&model_dir, state));
-                let mut running =
-                    self.stage::<B>(index, stage, &preparer, &reference_dir, resumed, &start_dir, device)?;
+                let stop_ids = match read_stop_ids(&start_dir)? {
+                    Some(ids) => ids,
+                    None => stop_ids(preparer.processor.tokenizer()),
+                };
+                let begin = StageStart { index, stage, done, preparer: &preparer, stop_ids: &stop_ids };
+                let scoring = match stage.recipe.on_policy() {
+                    None => None,
+                    Some(grpo) => match self.scoring(&begin, grpo, || model.valid(), device)? {
+                        Some(scoring) => Some(scoring),
+                        None => return self.told_to_stop(),
+                    },
+                };
+                let mut running = self.stage::<B>(&begin, scoring, &reference_dir, resumed, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {
@@ -173,6 +187,7 @@ impl Job for TrainJob<'_> {
                     device,
                     saved: done,
                     stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
+                    source_state: running.recipe.source.state(),
                     stopped: false,
                 };
                 model = running.run(
@@ -183,8 +198,7 @@ impl Job for TrainJob<'_> {
                 let stopped = observer.stopped;
                 observer.progress.finish();
                 if stopped {
-                    crate::print("stopped; go on with `medgrpo train --resume` and the run directory");
-                    return Ok(());
+                    return self.told_to_stop();
                 }
             }
             if let Some(evaluator) = &evaluator {
@@ -214,24 +228,30 @@ fn load_whole<B: Backend>(dir: &std::path::Path, device: &B::Device) -> Result<Q
 }
 
 impl TrainJob<'_> {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one stage, put together here only")]
+    #[expect(clippy::unnecessary_wraps, reason = "what a job that stops returns")]
+    fn told_to_stop(&self) -> Result<()> {
+        crate::print(&format!(
+            "stopped; go on with `medgrpo train --resume {}`",
+            self.run_dir.path().display()
+        ));
+        Ok(())
+    }
+
     fn stage<'d, B: AutodiffBackend>(
         &self,
-        index: usize,
-        stage: &resolved::Stage,
-        preparer: &SamplePreparer,
+        begin: &StageStart<'_>,
+        scoring: Option<Scoring>,
         reference_dir: &std::path::Path,
         resumed: Option<(&PathBuf, &TrainState)>,
-        start_dir: &std::path::Path,
         device: &'d B::Device,
     ) -> Result<Stage<'d, B, Qwen25Vl<B>>> {
-        let seed = derive_seed(self.experiment.seed, "stage", index as u64);
-        let processor = &preparer.processor;
-        let stop_ids = match read_stop_ids(start_dir)? {
-            Some(ids) => ids,
-            None => stop_ids(processor.tokenizer()),
-        };
-        let recipe = build::recipe::<B, Qwen25Vl<B>>(stage, processor, &stop_ids, &self.workers);
+        let &StageStart { index, stage, preparer, stop_ids, .. } = begin;
+        let seed = seed_of_stage(self.experiment.seed, index);
+        let mut recipe =
+            build::recipe::<B, Qwen25Vl<B>>(stage, scoring, &preparer.processor, stop_ids, &self.workers);
+        if let Some((_, state)) = resumed {
+            recipe.source.restore(&state.source)?;
+        }
         let reference = match recipe.needs_reference() {
             true if index == 0 => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
             true => Some(load_whole(reference_dir, device).context("the reference of this stage's KL term")?),

@@ -4,6 +4,8 @@ mod checkpoints;
 mod evaluation;
 mod job;
 mod observer;
+mod scoring;
+mod start_model;
 mod summary;
 
 use std::path::Path;
@@ -34,9 +36,9 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         }
         (None, None) => unreachable!("the command line asks for one of the two"),
     };
-    Environment::collect(&args.device.device.to_string()).record(run_dir.path())?;
+    let environment = Environment::collect(&args.device.device.to_string());
     render_practice_set(&experiment)?;
-    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir, workers)?)?;
+    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir, workers, environment)?)?;
     crate::print(&format!("run directory: {}", run_dir.path().display()));
     Ok(())
 }
@@ -47,7 +49,6 @@ fn start(path: &Path, args: &TrainArgs) -> Result<(Experiment, RunDir)> {
         experiment.out.clone_from(out);
     }
     let run_dir = RunDir::create(&experiment.out)?;
-    run_dir.write_config(&experiment)?;
     Ok((experiment, run_dir))
 }
 

@@ -48,6 +48,8 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) saved: usize,
     /// Place of the sample stream after the last step.
     pub(super) stream_state: serde_json::Value,
+    /// What the source of completions had learned by then.
+    pub(super) source_state: serde_json::Value,
     pub(super) stopped: bool,
 }
 
@@ -129,6 +131,7 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
             stage: self.stage.name.clone(),
             step,
             stream: self.stream_state.clone(),
+            source: self.source_state.clone(),
         };
         checkpoint::save(&dir, model, self.source, learner, &state)?;
         self.saved = step;
@@ -167,6 +170,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         let (step, last) = (report.step, report.step == trainer.max_steps);
         let at = Position { stage: self.stage_index, step };
         self.stream_state = report.stream_state.clone();
+        self.source_state = report.source_state.clone();
         self.log_rollouts(at, report)?;
         let mut metrics = report.metrics.clone();
         if trainer.eval_steps > 0 && step % trainer.eval_steps == 0 && !last {

@@ -75,7 +75,7 @@ fn subjects() -> Vec<Subject> {
         };
         subjects.push(Subject {
             name: "tag",
-            reward: in_format("iou", Box::new(TagReward::default())),
+            reward: in_format("iou", Box::<TagReward>::default()),
             sample: sample(
                 TaskKind::Tag,
                 spans(&[(20.7, 35.7), (66.0, 66.0), (81.23, 90.08), (100.0, 110.0)]),

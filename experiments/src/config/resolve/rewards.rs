@@ -95,7 +95,7 @@ impl Judge {
     fn from_wire(wire: &JudgeWire) -> Self {
         match wire {
             JudgeWire::Offline(_) => Self::Offline {},
-            JudgeWire::Llm(llm) => Self::Llm(LlmJudge::from_wire(llm)),
+            JudgeWire::Llm(llm) => Self::Llm(Box::new(LlmJudge::from_wire(llm))),
         }
     }
 }

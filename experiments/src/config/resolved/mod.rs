@@ -16,7 +16,7 @@ pub use rewards::Rewards;
 pub use super::wire::{LossType, LrSchedulerType, OnBadRow, ScaleRewards};
 
 /// Every task a record may have, in the order of tables.
-pub(super) const ALL_TASKS: [TaskKind; 9] = [
+pub(crate) const ALL_TASKS: [TaskKind; 9] = [
     TaskKind::Tag,
     TaskKind::Stg,
     TaskKind::DenseCaptioning,

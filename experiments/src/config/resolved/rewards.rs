@@ -53,7 +53,7 @@ pub enum Judge {
     /// No LLM.
     Offline {},
     /// A chat model.
-    Llm(LlmJudge),
+    Llm(Box<LlmJudge>),
 }
 
 /// A chat model that judges.

@@ -3,6 +3,7 @@
 //! Only what the file itself shows is judged here; files, rows and token counts are looked at by `medgrpo check`.
 
 mod model;
+mod rewards;
 mod stage;
 
 use std::collections::BTreeSet;

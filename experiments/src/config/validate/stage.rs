@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Judge;
-use crate::{
-    build,
-    config::resolved::{Data, Experiment, Grpo, Recipe, Rewards, Stage, Trainer},
-};
+use crate::config::resolved::{Data, Experiment, Grpo, Stage, Trainer};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -29,7 +26,7 @@ impl Judge {
             }
             self.trainer(&format!("{key}.trainer"), &stage.trainer);
             self.stage_tasks(&key, stage, &experiment.data);
-            if let Recipe::Grpo(grpo) = &stage.recipe {
+            if let Some(grpo) = stage.recipe.on_policy() {
                 self.grpo(&key, grpo, stage);
             }
             if stage.trainer.eval_steps > 0 && experiment.evaluate.is_none() {
@@ -86,22 +83,8 @@ impl Judge {
     }
 
     fn grpo(&mut self, key: &str, grpo: &Grpo, stage: &Stage) {
-        let reward = build::reward(grpo.rewards);
-        let tasks = stage.data.tasks.iter();
-        let unrewarded: Vec<_> = tasks.filter(|task| !reward.covers(**task)).map(|task| task.key()).collect();
-        if !unrewarded.is_empty() {
-            let names = unrewarded.join(", ");
-            let message = format!("stage \"{}\" would train on tasks without a reward ({names})", stage.name);
-            let rewarded: Vec<_> = reward.tasks().map(|task| format!("\"{task}\"")).collect();
-            let help = format!("set {key}.data.tasks = [{}] or a part of it", rewarded.join(", "));
-            self.note(format!("{key}.data.tasks"), message, help);
-        }
+        self.rewards(key, grpo, stage);
         let key = format!("{key}.recipe");
-        let Rewards { format_factor, tag_iou_threshold } = grpo.rewards;
-        for (name, value) in [("format_factor", format_factor), ("tag_iou_threshold", tag_iou_threshold)] {
-            let fits = (0.0..=1.0).contains(&value);
-            self.number(&format!("{key}.rewards.{name}"), value, fits, "between 0 and 1");
-        }
         if grpo.num_generations < 2 {
             let help = "a group needs at least 2 completions to compare; for one demonstrated answer use type = \"sft\"";
             let message = format!("`{key}.num_generations` is {}", grpo.num_generations);

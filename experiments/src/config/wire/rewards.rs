@@ -71,8 +71,8 @@ pub struct OpenWeightsWire {
 pub enum JudgeWire {
     /// No LLM: shared meaning by the embedder and shared clinical terms, for practice and tests.
     Offline(OfflineJudgeWire),
-    /// A chat model behind an OpenAI-compatible API: a closed model, vLLM, SGLang.
-    Llm(LlmJudgeWire),
+    /// A chat model behind an OpenAI-compatible API: a closed model, vLLM, `SGLang`.
+    Llm(Box<LlmJudgeWire>),
 }
 
 /// The offline judge has no keys of its own.

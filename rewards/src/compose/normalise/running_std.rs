@@ -13,7 +13,7 @@ use super::{Normaliser, Pair, group_z_score::moments};
 use crate::RewardError;
 
 /// `x / σ`, where σ comes from exponential moving averages of the first and second moment of a task's component over all
-/// datasets: the scale of EMA-GRPO (Feng et al. 2025, OneThinker), whose advantages are not divided by the group's own
+/// datasets: the scale of EMA-GRPO (Feng et al. 2025, `OneThinker`), whose advantages are not divided by the group's own
 /// deviation (`scale_rewards = "none"`).
 ///
 /// The averages move after a step, so a step is scaled by those before it; the first one by each group's own deviation.

@@ -1,0 +1,92 @@
+//! What a stage scores its completions with: experts, normalization and, where one is needed, its calibration.
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::backend::Backend;
+use medgrpo_model::vlm::Vlm;
+use medgrpo_rewards::compose::normalise::Calibration;
+use medgrpo_trainers::prepare::SamplePreparer;
+
+use super::job::TrainJob;
+use crate::{
+    build::{self, Experts, Scoring, seed_of_stage},
+    calibrate::{self, Calibrator},
+    config::resolved::{Grpo, Stage},
+};
+
+/// A stage that is about to begin or to go on.
+pub(super) struct StageStart<'a> {
+    pub(super) index: usize,
+    pub(super) stage: &'a Stage,
+    /// Steps done.
+    pub(super) done: usize,
+    pub(super) preparer: &'a SamplePreparer,
+    pub(super) stop_ids: &'a [u32],
+}
+
+impl TrainJob<'_> {
+    /// The scoring of a stage, after calibrating `model` if that has not been done. `None` if the run was asked to stop
+    /// meanwhile.
+    pub(super) fn scoring<B: Backend, M: Vlm<B>>(
+        &self,
+        start: &StageStart<'_>,
+        grpo: &Grpo,
+        model: impl Fn() -> M,
+        device: &B::Device,
+    ) -> Result<Option<Scoring>> {
+        let tasks = &start.stage.data.tasks;
+        let experts = build::open_experts(&grpo.rewards, tasks, self.run_dir.path())?;
+        let table = match grpo.rewards.normalization.calibration() {
+            None => None,
+            Some(settings) => match &settings.table {
+                Some(path) => Some(calibrate::read(path)?),
+                None => match self.calibration(start, grpo, &experts, model, device)? {
+                    Some(table) => Some(table),
+                    None => return Ok(None),
+                },
+            },
+        };
+        let normaliser = build::normaliser(&grpo.rewards.normalization, table)?;
+        let reward = build::reward(&grpo.rewards, grpo.max_completion_length, &experts, &normaliser)?;
+        Ok(Some(Scoring { reward, normaliser }))
+    }
+
+    /// The stage's own table: read if an earlier start of the run wrote it, else measured.
+    fn calibration<B: Backend, M: Vlm<B>>(
+        &self,
+        start: &StageStart<'_>,
+        grpo: &Grpo,
+        experts: &Experts,
+        model: impl Fn() -> M,
+        device: &B::Device,
+    ) -> Result<Option<Calibration>> {
+        let path = self.run_dir.path().join(format!("calibration-{}.json", start.stage.name));
+        if path.exists() {
+            return Ok(Some(calibrate::read(&path)?));
+        }
+        if start.done > 0 {
+            bail!(
+                "{}: is gone, and the model it was measured on has been trained since; put it back, or name a table in \
+                 `recipe.rewards.normalization`",
+                path.display()
+            );
+        }
+        let settings =
+            grpo.rewards.normalization.calibration().context("only normalizations with one come here")?;
+        let calibrator = Calibrator {
+            files: &self.train,
+            tasks: &start.stage.data.tasks,
+            grpo,
+            settings,
+            experts,
+            preparer: start.preparer,
+            stop_ids: start.stop_ids,
+            workers: &self.workers,
+            seed: seed_of_stage(self.experiment.seed, start.index),
+            stop: &self.stop,
+        };
+        let Some(measured) = calibrator.run::<B, M>(&model(), device)? else { return Ok(None) };
+        let name = format!("the model that stage {} starts from", start.stage.name);
+        let normaliser = |table| build::normaliser(&grpo.rewards.normalization, Some(table));
+        calibrate::write(&path, &name, &measured, settings.min_count, normaliser).map(Some)
+    }
+}
