@@ -21,6 +21,9 @@ pub struct Page {
     pub table: Option<EvaluationTable>,
     /// The curves, as [`curves_svg`](super::curves_svg) draws them.
     pub curves_svg: Option<String>,
+    /// Calibrations of rewards: the stage's name, and the distributions as [`histograms_svg`](super::histograms_svg) draws
+    /// them.
+    pub calibrations: Vec<(String, String)>,
     /// Samples with their answers.
     pub cards: Vec<SampleCard>,
     /// The resolved experiment.
@@ -65,15 +68,16 @@ pub fn page_html(page: &Page) -> Result<String, ReportError> {
     });
     let cards = page.cards.iter().map(CardView::new).collect::<Result<Vec<_>, _>>()?;
     // As an image the SVG cannot reach into the page, whatever it holds.
-    let curves = page
-        .curves_svg
-        .as_ref()
-        .map(|svg| format!("data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(svg)));
+    let embedded = |svg: &String| format!("data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(svg));
+    let curves = page.curves_svg.as_ref().map(embedded);
+    let pictures: Vec<(&String, String)> =
+        page.calibrations.iter().map(|(stage, svg)| (stage, embedded(svg))).collect();
     let context = context! {
         title => page.title,
         facts => page.facts,
         table => table,
         curves => curves,
+        pictures => pictures,
         cards => cards,
         config_toml => page.config_toml,
     };
@@ -98,6 +102,7 @@ mod tests {
                 rows: vec![Row { metric: bad.clone(), num_records: 1, values: vec![Some(0.0), Some(1.0)] }],
             }),
             curves_svg: Some(bad.clone()),
+            calibrations: vec![(bad.clone(), bad.clone())],
             cards: vec![SampleCard {
                 title: bad.clone(),
                 question: bad.clone(),
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_empty_is_left_out() {
         let html = page_html(&Page { title: "empty".to_owned(), ..Page::default() }).unwrap();
-        for heading in ["Evaluation", "Curves", "Samples", "Configuration"] {
+        for heading in ["Evaluation", "Curves", "Calibration", "Samples", "Configuration"] {
             assert!(!html.contains(&format!("<h2>{heading}")), "{heading}");
         }
     }

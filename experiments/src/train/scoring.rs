@@ -1,5 +1,7 @@
 //! What a stage scores its completions with: experts, normalization and, where one is needed, its calibration.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::Backend;
 use medgrpo_model::vlm::Vlm;
@@ -21,6 +23,11 @@ pub(super) struct StageStart<'a> {
     pub(super) done: usize,
     pub(super) preparer: &'a SamplePreparer,
     pub(super) stop_ids: &'a [u32],
+}
+
+/// Where a run keeps the calibration of a stage; its picture is beside it as SVG.
+pub(super) fn calibration_file(root: &Path, stage: &str) -> PathBuf {
+    root.join(format!("calibration-{stage}.json"))
 }
 
 impl TrainJob<'_> {
@@ -59,7 +66,7 @@ impl TrainJob<'_> {
         model: impl Fn() -> M,
         device: &B::Device,
     ) -> Result<Option<Calibration>> {
-        let path = self.run_dir.path().join(format!("calibration-{}.json", start.stage.name));
+        let path = calibration_file(self.run_dir.path(), &start.stage.name);
         if path.exists() {
             return Ok(Some(calibrate::read(&path)?));
         }

@@ -1,8 +1,8 @@
 //! What a finished run leaves to look at: the table on the terminal and in JSON, the curves, the page.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use medgrpo_datasets::{Content, Dataset, Frames, Gold, TaskKind, TaskSample, VideoRef, video::load_frames};
 use medgrpo_rewards::{leaderboard::Report, parse};
 use serde_json::{Value, json};
@@ -58,11 +58,25 @@ pub(super) fn write(
         facts: facts(experiment),
         table: (!columns.is_empty()).then_some(table),
         curves_svg: Some(curves),
+        calibrations: calibrations(root, &stages)?,
         cards: cards(&run_dir.predictions(), eval, &labels)?,
         config_toml: experiment.to_toml(),
     };
     write_atomic(&root.join(PAGE_FILE), page_html(&page)?.as_bytes())?;
     Ok(())
+}
+
+/// The pictures of the stages' own calibrations.
+fn calibrations(root: &Path, stages: &[String]) -> Result<Vec<(String, String)>> {
+    let mut pictures = Vec::new();
+    for stage in stages {
+        let path = super::scoring::calibration_file(root, stage).with_extension("svg");
+        if path.exists() {
+            let svg = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            pictures.push((stage.clone(), svg));
+        }
+    }
+    Ok(pictures)
 }
 
 fn facts(experiment: &Experiment) -> Vec<(String, String)> {

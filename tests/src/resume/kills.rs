@@ -77,7 +77,7 @@ fn runs_killed_while_they_write_end_like_an_unbroken_one() {
         ("run/checkpoints", ".tmp-removed", false),
         ("run/checkpoints", "00-sft-step-000008", false),
         ("run/predictions", "test-sft.json", false),
-        ("run/checkpoints", "01-grpo-step-000002", false),
+        ("run/checkpoints", "01-medgrpo-step-000002", false),
         ("run/checkpoints", ".tmp-checkpoint-", false),
         ("run", ".tmp-model-", false),
         ("run", "evaluation.json", false),

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::cli::binary;
 
 /// The last checkpoints of the two stages of `experiment.toml`.
-const LAST_CHECKPOINTS: [&str; 2] = ["checkpoints/00-sft-step-000008", "checkpoints/01-grpo-step-000004"];
+const LAST_CHECKPOINTS: [&str; 2] = ["checkpoints/00-sft-step-000008", "checkpoints/01-medgrpo-step-000004"];
 
 /// The experiment in a folder of its own.
 struct Scene {
@@ -68,8 +68,8 @@ impl Unbroken {
         again.succeed();
         let duration = started.elapsed();
         outcome.assert_equal(&again.outcome(), "the same command twice");
-        let [sft, grpo] = LAST_CHECKPOINTS.map(|dir| &outcome.0[&format!("{dir}/model.safetensors")]);
-        assert!(sft != grpo, "the second stage changes nothing: the test would see no mistake in it");
+        let [sft, medgrpo] = LAST_CHECKPOINTS.map(|dir| &outcome.0[&format!("{dir}/model.safetensors")]);
+        assert!(sft != medgrpo, "the second stage changes nothing: the test would see no mistake in it");
         println!("unbroken: {:.1} s, last model {}", duration.as_secs_f64(), outcome.hash());
         Self { scene, outcome, duration }
     }
@@ -174,7 +174,7 @@ impl Outcome {
     fn assert_equal(&self, other: &Self, what: &str) {
         let names = |outcome: &Self| outcome.0.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(self), names(other), "{what}: the files");
-        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-grpo.json"] {
+        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-medgrpo.json"] {
             assert!(self.0.contains_key(wanted), "{wanted} is not compared");
         }
         let differing: Vec<_> = self.0.keys().filter(|name| self.0[*name] != other.0[*name]).collect();

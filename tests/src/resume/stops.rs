@@ -79,7 +79,7 @@ fn a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken() {
         std::fs::remove_dir_all(run.path().join("model")).unwrap();
         let checkpoints = run.checkpoints();
         let (newest, before) = checkpoints.split_last().unwrap();
-        assert!(before.last().is_some_and(|before| before.starts_with("01-grpo")), "{checkpoints:?}");
+        assert!(before.last().is_some_and(|before| before.starts_with("01-medgrpo")), "{checkpoints:?}");
         damage(&run, newest, file);
         let output = run.succeed();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -106,15 +106,15 @@ fn a_damaged_reference_or_nothing_but_damaged_checkpoints_end_the_run() {
         }
     };
     // The KL term's reference is the model that the first stage left.
-    let [.., sft, grpo, last] = checkpoints.as_slice() else { panic!("{checkpoints:?}") };
+    let [.., sft, medgrpo, last] = checkpoints.as_slice() else { panic!("{checkpoints:?}") };
     damage(&run, sft, "model.safetensors");
     std::fs::remove_dir_all(run.path().join("checkpoints").join(last)).unwrap();
     refuse(&["error:", "reference", sft, "is damaged"]);
-    assert_eq!(run.checkpoints().last(), Some(grpo));
+    assert_eq!(run.checkpoints().last(), Some(medgrpo));
 
     for checkpoint in run.checkpoints().iter().filter(|checkpoint| *checkpoint != sft) {
         damage(&run, checkpoint, "train_state.json");
     }
     refuse(&["error:", "none of the", "is whole", "remove the folder"]);
-    assert!(run.checkpoints().contains(grpo), "nothing is renamed where nothing is whole");
+    assert!(run.checkpoints().contains(medgrpo), "nothing is renamed where nothing is whole");
 }

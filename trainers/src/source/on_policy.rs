@@ -1,6 +1,6 @@
 //! Answers that the policy itself gives, scored by a reward.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc, thread};
 
 use burn::tensor::backend::Backend;
 use medgrpo_model::{
@@ -9,7 +9,6 @@ use medgrpo_model::{
     vlm::Vlm,
 };
 use medgrpo_rewards::{Response, Reward, compose::normalise::Normaliser};
-use rayon::prelude::*;
 use serde_json::Value;
 
 use super::GroupSource;
@@ -20,6 +19,9 @@ use crate::{
     seed::derive_seed,
     workers::Workers,
 };
+
+/// Groups that are scored at the same time.
+const MAX_SCORED_AT_ONCE: usize = 64;
 
 /// Samples groups of completions in process and scores them.
 pub struct OnPolicy {
@@ -54,7 +56,7 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         let drawn = self.workers.map(chunks, |chunk| self.draw(policy, chunk, seed, device));
         let mut groups: Vec<RolloutGroup> =
             drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        groups.par_iter_mut().try_for_each(|group| self.score(group))?;
+        self.score_all(&mut groups)?;
         self.normaliser.end_step();
         Ok(groups)
     }
@@ -97,6 +99,20 @@ impl OnPolicy {
             truncated: completion.finish_reason == FinishReason::Length,
             token_ids: completion.token_ids,
             score: None,
+        })
+    }
+
+    /// Scores all groups, many at once: a reward may wait for a judge far away, so there are more threads than cores.
+    fn score_all(&self, groups: &mut [RolloutGroup]) -> Result<(), TrainError> {
+        let share = groups.len().div_ceil(MAX_SCORED_AT_ONCE).max(1);
+        thread::scope(|scope| {
+            let score =
+                |groups: &mut [RolloutGroup]| groups.iter_mut().try_for_each(|group| self.score(group));
+            let threads: Vec<_> =
+                groups.chunks_mut(share).map(|groups| scope.spawn(move || score(groups))).collect();
+            // All are waited for; the first error in the order of the groups is the one that is told.
+            let outcomes: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            outcomes.into_iter().try_for_each(|outcome| outcome.unwrap_or_else(|panic| resume_unwind(panic)))
         })
     }
 

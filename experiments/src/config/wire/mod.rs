@@ -192,7 +192,7 @@ pub struct TrainerWire {
     pub max_steps: usize,
     /// Prompts per optimizer step. A GRPO step trains on `num_generations` times as many sequences.
     pub num_prompts_per_step: Option<usize>,
-    /// Sequences (a prompt with one answer) per forward and backward pass: sets memory and speed, not the result (but see `loss_type` `"bnpo"`).
+    /// Sequences (a prompt with one answer) per forward and backward pass of a worker: sets memory and speed, not the result (but see `loss_type` `"bnpo"`).
     pub micro_batch_size: Option<usize>,
     /// Highest learning rate. The default is 1e-5 for `sft` and 1e-6 for `grpo`.
     pub learning_rate: Option<f64>,
@@ -256,7 +256,7 @@ pub struct EvaluateWire {
     pub limit: Option<usize>,
     /// The same for evaluations during training (`eval_steps`).
     pub limit_during_training: Option<usize>,
-    /// Answers generated at a time.
+    /// Answers that a worker generates at a time.
     pub batch_size: Option<usize>,
     /// Most tokens of an answer, by task.
     pub max_new_tokens: Option<MaxNewTokensWire>,
