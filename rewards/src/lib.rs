@@ -4,9 +4,10 @@
 //! low score, never an error or a panic; an `Err` means that our side broke.
 //!
 //! [`parse`] reads answers, [`metric`] compares them with the truth, [`task`] and [`compose`] make rewards of that,
-//! [`leaderboard`] makes the benchmark's table of it.
+//! [`leaderboard`] makes the benchmark's table of it, and [`audit`] shows what a reward pays for tricks.
 
 pub mod answer;
+pub mod audit;
 pub mod compose;
 pub mod embed;
 pub mod judge;

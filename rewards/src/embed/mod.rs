@@ -2,6 +2,10 @@
 //!
 //! This crate holds no network; a sentence encoder lives in the model crate. Here is only the map from text to vector.
 
+mod hashed_words;
+
+pub use hashed_words::HashedWords;
+
 use std::collections::HashMap;
 
 use serde::Deserialize;

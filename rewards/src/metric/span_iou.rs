@@ -71,10 +71,24 @@ pub fn scaled(spans: &[Span], factor: f64) -> Vec<Span> {
     spans.iter().map(|s| Span { start_sec: s.start_sec * factor, end_sec: s.end_sec * factor }).collect()
 }
 
-/// Overlap under the best one-to-one matching, summed and divided by the larger number of spans.
+/// The overlap of a predicted with a gold span, 0 where the predicted one ends before it starts.
 ///
-/// A gold span shorter than `2 * tolerance_sec` counts as a point: it and its partner are widened by the tolerance on both
-/// sides, because a point overlaps nothing. 0 if there is no gold span.
+/// A gold span shorter than `2 * tolerance_sec` counts as a point: it and the predicted one are widened by the tolerance on
+/// both sides, because a point overlaps nothing.
+pub fn tolerant_iou(gold: Span, predicted: Span, tolerance_sec: f64) -> f64 {
+    let widened =
+        |s: Span| Span { start_sec: s.start_sec - tolerance_sec, end_sec: s.end_sec + tolerance_sec };
+    if predicted.end_sec < predicted.start_sec {
+        0.0
+    } else if gold.end_sec - gold.start_sec < 2.0 * tolerance_sec {
+        span_iou(widened(gold), widened(predicted))
+    } else {
+        span_iou(gold, predicted)
+    }
+}
+
+/// [`tolerant_iou`] under the best one-to-one matching, summed and divided by the larger number of spans. 0 if there is no
+/// gold span.
 pub fn strict(predicted: &[Span], gold: &[Span], tolerance_sec: f64) -> f64 {
     strict_above(predicted, gold, tolerance_sec, 0.0)
 }
@@ -84,18 +98,8 @@ pub fn strict_above(predicted: &[Span], gold: &[Span], tolerance_sec: f64, thres
     if gold.is_empty() || predicted.is_empty() {
         return 0.0;
     }
-    let widened =
-        |s: Span| Span { start_sec: s.start_sec - tolerance_sec, end_sec: s.end_sec + tolerance_sec };
-    let overlap = |g: Span, p: Span| {
-        if p.end_sec < p.start_sec {
-            0.0
-        } else if g.end_sec - g.start_sec < 2.0 * tolerance_sec {
-            span_iou(widened(g), widened(p))
-        } else {
-            span_iou(g, p)
-        }
-    };
-    let counted = |g: usize, p: usize| Some(overlap(gold[g], predicted[p])).filter(|iou| *iou >= threshold);
+    let overlap = |g: usize, p: usize| tolerant_iou(gold[g], predicted[p], tolerance_sec);
+    let counted = |g: usize, p: usize| Some(overlap(g, p)).filter(|iou| *iou >= threshold);
     best_assignment(gold.len(), predicted.len(), |g, p| counted(g, p).unwrap_or(0.0))
         / gold.len().max(predicted.len()) as f64
 }

@@ -12,6 +12,7 @@ pub mod python;
 pub mod skill;
 pub mod stg;
 pub mod tag;
+pub mod vqa;
 
 #[cfg(test)]
 mod tests {
@@ -35,6 +36,11 @@ mod tests {
             + cvs::parse_strict(text).len()
             + skill::parse(text).aspects.len()
             + skill::parse_strict(text).map_or(0, |scores| scores.len())
+            + skill::by_aspect(text).len()
+            + vqa::tagged(text).map_or(0, |tagged| tagged.answer.len())
+            + vqa::answer_part(text).map_or(0, str::len)
+            + vqa::options(text).len()
+            + usize::from(vqa::choice(text, &[]).is_some())
             + next_action::normalise("CoPESD", text).len()
             + next_action::fold(text).len()
     }
@@ -81,6 +87,13 @@ mod tests {
             "1_0",
             "1e9",
             "ſ",
+            "<think>",
+            "</think>",
+            "<answer>",
+            "</answer>",
+            "(B) ",
+            "A: ",
+            "B.",
             "İ",
         ];
         let mut total = 0;
@@ -106,6 +119,10 @@ mod tests {
             "1 - 2 s ",
             "a:",
             " ",
+            "<answer>",
+            "<think></think><answer>",
+            "A. ",
+            "the answer is ",
         ];
         for piece in pieces {
             parse_all(&piece.repeat(30_000 / piece.len()));

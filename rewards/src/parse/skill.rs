@@ -107,6 +107,32 @@ pub fn parse_strict(text: &str) -> Option<BTreeMap<String, i64>> {
     ASPECTS.iter().zip(&*STRICT).map(score).collect()
 }
 
+static GIVEN: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let pattern =
+        |aspect: &&str| compile(&format!(r"(?i){}:<s>*(<d>+)<s>*/<s>*(<d>+)", regex::escape(aspect)));
+    ASPECTS.iter().map(pattern).collect()
+});
+
+/// The scores that can be made out, by aspect: what rewards read.
+///
+/// Like [`parse_strict`], but an aspect that is missing takes no other with it, and an aspect given two different scores, or
+/// one that is not from 1 to 5 out of 5, is absent.
+pub fn by_aspect(text: &str) -> BTreeMap<&'static str, i64> {
+    let mut scores = BTreeMap::new();
+    for (aspect, pattern) in ASPECTS.iter().zip(&*GIVEN) {
+        let score = |given: regex::Captures<'_>| {
+            let (score, out_of) = (parse_score(&given[1])?, parse_score(&given[2])?);
+            ((1..=5).contains(&score) && out_of == 5).then_some(score)
+        };
+        let mut given: Vec<Option<i64>> = pattern.captures_iter(text).map(score).collect();
+        given.dedup();
+        if let [Some(score)] = given[..] {
+            scores.insert(*aspect, score);
+        }
+    }
+    scores
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +153,16 @@ mod tests {
         assert_eq!(parse_strict(&text).map(|scores| scores.len()), Some(6));
         assert_eq!(parse_strict(&text.replace("motion: 3", "motion: 7")), None);
         assert_eq!(parse_strict("Time and motion: 3/5"), None);
+    }
+
+    #[test]
+    fn by_aspect_takes_one_clear_score_each() {
+        let text = "time and motion: 4/5\nFlow of operation: 2/5, Flow of operation: 3/5, Overall performance: 4/50, \
+                    Respect for tissue: 6/5, Quality of final product: 3 / 5, quality of final product: 3/5";
+        assert_eq!(
+            by_aspect(text),
+            BTreeMap::from([("Time and motion", 4), ("Quality of final product", 3)])
+        );
     }
 
     #[test]

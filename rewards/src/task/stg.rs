@@ -6,7 +6,7 @@
 
 use medgrpo_datasets::{Gold, TaskSample};
 
-use super::wrong_gold;
+use super::{all_unscored, wrong_gold};
 use crate::{Response, Reward, RewardError, Score, metric::box_iou, parse};
 
 /// Mean box overlap over the requested times, in `[0, 1]`.
@@ -23,8 +23,7 @@ impl Reward for StgReward {
             return Err(wrong_gold(sample, "boxes"));
         };
         if gold.is_empty() {
-            let reason = "the record's list of boxes is empty".to_owned();
-            return Ok(vec![Score::Unscored(reason); responses.len()]);
+            return Ok(all_unscored(responses, "the record's list of boxes is empty"));
         }
         let tolerance_sec = box_iou::tolerance_sec(gold, sample.fps);
         let score = |response: &Response<'_>| {

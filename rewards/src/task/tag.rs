@@ -6,7 +6,7 @@
 
 use medgrpo_datasets::{Gold, Span, TaskSample};
 
-use super::wrong_gold;
+use super::{all_unscored, half_frame_sec, to_answer_resolution, wrong_gold};
 use crate::{Parts, Response, Reward, RewardError, Score, metric::span_iou, parse};
 
 /// Strict temporal overlap, in `[0, 1]`; the raw metric is the overlap without the threshold.
@@ -18,9 +18,8 @@ pub struct TagReward {
     pub iou_threshold: f64,
 }
 
-fn to_answer_resolution(spans: &[Span]) -> Vec<Span> {
-    let round = |sec: f64| (sec * 10.0).round() / 10.0;
-    spans.iter().map(|s| Span { start_sec: round(s.start_sec), end_sec: round(s.end_sec) }).collect()
+fn rounded(spans: &[Span]) -> Vec<Span> {
+    spans.iter().copied().map(to_answer_resolution).collect()
 }
 
 impl Reward for TagReward {
@@ -33,13 +32,12 @@ impl Reward for TagReward {
             return Err(wrong_gold(sample, "spans"));
         };
         if gold.is_empty() {
-            let reason = "the record's list of spans is empty".to_owned();
-            return Ok(vec![Score::Unscored(reason); responses.len()]);
+            return Ok(all_unscored(responses, "the record's list of spans is empty"));
         }
-        let gold = to_answer_resolution(gold);
-        let half_frame_sec = if sample.fps > 0.0 && sample.fps.is_finite() { 0.5 / sample.fps } else { 0.5 };
+        let gold = rounded(gold);
+        let half_frame_sec = half_frame_sec(sample);
         let score = |response: &Response<'_>| {
-            let predicted = to_answer_resolution(&parse::tag::parse(response.text));
+            let predicted = rounded(&parse::tag::parse(response.text));
             let iou = span_iou::strict(&predicted, &gold, half_frame_sec) as f32;
             let counted =
                 span_iou::strict_above(&predicted, &gold, half_frame_sec, self.iou_threshold) as f32;
