@@ -2,7 +2,7 @@
 //!
 //! Only this crate prints, and only [`device`] names a backend.
 
-mod build;
+pub mod build;
 mod calibrate;
 pub mod cli;
 pub mod commands;

@@ -1,9 +1,11 @@
 //! Vision-language models as burn modules, generic over the backend: checkpoints, processor, forward pass, generation.
 //!
 //! Nothing here knows a dataset or a reward. [`vlm::Vlm`] is what trainers see; [`qwen2_5_vl`] implements it.
+//! [`sentence_encoder`] stands apart: texts to vectors, for rewards.
 
 pub mod attention;
 pub mod checkpoint;
+mod config_reader;
 mod error;
 mod gated_mlp;
 mod gelu;
@@ -16,6 +18,7 @@ pub mod qwen2_5_vl;
 mod rms_norm;
 mod rotary;
 pub mod sampling;
+pub mod sentence_encoder;
 pub mod vlm;
 pub mod weights;
 

@@ -1,6 +1,7 @@
 //! From a resolved experiment to the objects that do the work.
 
 mod data;
+mod embedder;
 mod experts;
 mod init_model;
 mod lengths;
@@ -9,7 +10,8 @@ mod preparer;
 mod reward;
 
 pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train};
-pub(crate) use experts::open_experts;
+pub use embedder::open_embedder;
+pub(crate) use experts::{embedder, open_experts, open_judge, prices};
 pub(crate) use init_model::init_model;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
 pub(crate) use method::{Scoring, learner_config, on_policy, recipe, seed_of_stage};

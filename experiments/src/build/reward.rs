@@ -15,7 +15,10 @@ use medgrpo_rewards::{
     },
     embed::TextEmbedder,
     judge::Judge,
-    task::{format::FormatReward, stg::StgReward, tag::TagReward},
+    task::{
+        cvs::CvsReward, dvc::DvcReward, format::FormatReward, judged::JudgeReward, nap::NapReward,
+        rouge::RougeReward, similarity::SimilarityReward, skill::SkillReward, stg::StgReward, tag::TagReward,
+    },
 };
 
 use crate::config::resolved::{
@@ -31,9 +34,6 @@ pub(crate) struct Experts {
     /// The judge of captions.
     pub(crate) judge: Option<Arc<dyn Judge>>,
 }
-
-/// A component of a task's reward: its name, its weight, what it measures.
-type Term = (&'static str, f64, Box<dyn Reward>);
 
 /// The names of the components that are normalised, for a task.
 pub(crate) fn component_names(config: &Rewards, task: TaskKind) -> Vec<&'static str> {
@@ -124,9 +124,37 @@ pub(crate) fn reward(
 
 /// What a component measures.
 fn measure(config: &Rewards, task: TaskKind, name: &str, experts: &Experts) -> Result<Box<dyn Reward>> {
+    let embedder = || {
+        experts
+            .embedder
+            .clone()
+            .with_context(|| format!("the component `{name}` of {task} needs an embedder"))
+    };
+    let judge =
+        || experts.judge.clone().with_context(|| format!("the component `{name}` of {task} needs a judge"));
     Ok(match (task, name) {
         (TaskKind::Tag, _) => Box::new(TagReward { iou_threshold: config.tag_iou_threshold }),
         (TaskKind::Stg, _) => Box::new(StgReward),
+        (TaskKind::DenseCaptioning, _) => Box::new(DvcReward {
+            embedder: experts.embedder.clone(),
+            caption_weight: config.dvc_caption_weight,
+            ..DvcReward::default()
+        }),
+        (TaskKind::NextAction, _) => Box::new(NapReward),
+        (TaskKind::Cvs, _) => Box::new(CvsReward),
+        (TaskKind::SkillAssessment, _) => Box::new(SkillReward { exact_weight: config.sa_exact_weight }),
+        (_, "similarity") => Box::new(SimilarityReward { embedder: embedder()? }),
+        (_, "judge") => Box::new(JudgedReward { judge: judge()? }),
+        (_, "rouge_l") => Box::new(RougeReward),
+        (_, "accuracy") => Box::new(AccuracyReward),
+        (_, "format") => Box::new(TagsReward),
+        (_, "semantic") => {
+            Box::new(SemanticAlignmentReward { expert: judge()?, threshold: config.open.semantic_threshold })
+        }
+        (_, "extended_chain") => Box::new(ExtendedChainReward { full_length: config.open.target_length }),
+        (_, "correctness_weighted_length") => {
+            Box::new(CorrectLengthReward { full_length: config.open.target_length })
+        }
         _ => anyhow::bail!("no component `{name}` of {task}"),
     })
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::config_reader::Reader;
 use crate::{
     ModelError,
+    config_reader::{Reader, read_object},
     weights::{CheckpointLayout, StoredTensor},
 };
 
@@ -117,10 +117,7 @@ impl Qwen25VlConfig {
     /// Reads `config.json` of a checkpoint directory.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(ModelError::io(&path))?;
-        let raw: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|error| ModelError::file(&path, format!("not a JSON object: {error}")))?;
-        Self::from_json(&raw, &path)
+        Self::from_json(&read_object(&path)?, &path)
     }
 
     /// Reads a parsed `config.json`; `path` is for messages.

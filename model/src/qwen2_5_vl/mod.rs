@@ -1,7 +1,6 @@
 //! Qwen2.5-VL as burn modules; field names are the checkpoint's tensor names.
 
 mod config;
-mod config_reader;
 mod model;
 mod positions;
 mod text;

@@ -28,7 +28,7 @@ pub struct CheckpointLayout {
 impl CheckpointLayout {
     /// The layout of a checkpoint directory; only headers are read.
     pub fn read(dir: &Path) -> Result<Self, ModelError> {
-        Ok(CheckpointReader::open(dir)?.layout())
+        Ok(CheckpointReader::open(dir, published_name)?.layout())
     }
 }
 

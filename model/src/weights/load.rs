@@ -1,11 +1,38 @@
 //! Fills a model from a checkpoint directory, one tensor in flight at a time.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{borrow::Cow, collections::BTreeSet, path::Path};
 
 use burn::{module::Module, tensor::backend::Backend};
 
-use super::{layout::CheckpointLayout, module_map::fill_parameters, reader::CheckpointReader};
+use super::{
+    layout::{CheckpointLayout, published_name},
+    module_map::fill_parameters,
+    reader::CheckpointReader,
+};
 use crate::ModelError;
+
+/// How a module's parameters meet a checkpoint's tensors: both are brought to the published name.
+pub(crate) struct NameMap {
+    /// From the path of a parameter.
+    pub(crate) parameter: fn(&str) -> Cow<'_, str>,
+    /// From the name in a file.
+    pub(crate) stored: fn(&str) -> Cow<'_, str>,
+    /// Whether a published name may be in the file though the model has no place for it.
+    pub(crate) is_ignorable: fn(&str) -> bool,
+}
+
+/// Loads the weights of `dir` into a model whose fields are not called as its tensors are.
+///
+/// # Errors
+/// As [`load_weights`].
+pub(crate) fn load_renamed<B: Backend, M: Module<B>>(
+    model: M,
+    dir: &Path,
+    names: &NameMap,
+) -> Result<M, ModelError> {
+    let reader = CheckpointReader::open(dir, names.stored)?;
+    fill_from(&reader, model, names.parameter, names.is_ignorable)
+}
 
 /// Loads the weights of `dir` into `model`; the layout tells [`save_weights`](super::save_weights) how they were stored.
 ///
@@ -18,30 +45,37 @@ pub fn load_weights<B: Backend, M: Module<B>>(
     dir: &Path,
     ignorable: &[&str],
 ) -> Result<(M, CheckpointLayout), ModelError> {
-    let reader = CheckpointReader::open(dir)?;
-    let mut surplus: BTreeSet<String> = reader.names().cloned().collect();
-    for name in ignorable {
-        surplus.remove(*name);
-    }
+    let reader = CheckpointReader::open(dir, published_name)?;
+    let model = fill_from(&reader, model, |name| Cow::Borrowed(name), |name| ignorable.contains(&name))?;
+    Ok((model, reader.layout()))
+}
+
+fn fill_from<B: Backend, M: Module<B>>(
+    reader: &CheckpointReader,
+    model: M,
+    parameter_name: impl Fn(&str) -> Cow<'_, str>,
+    is_ignorable: impl Fn(&str) -> bool,
+) -> Result<M, ModelError> {
+    let mut surplus: BTreeSet<&str> =
+        reader.names().map(String::as_str).filter(|name| !is_ignorable(name)).collect();
     let mut problems = Vec::new();
     let mut failure = None;
     let model = fill_parameters(model, |info| {
-        surplus.remove(&info.name);
-        let Some(stored) = reader.shape(&info.name) else {
-            problems.push(format!("  missing: {} {:?}", info.name, info.shape));
+        let name = parameter_name(&info.name);
+        surplus.remove(&*name);
+        let Some(stored) = reader.shape(&name) else {
+            problems.push(format!("  missing: {name} {:?}", info.shape));
             return None;
         };
         if flattened(stored, info.shape.len()) != info.shape {
-            problems.push(format!(
-                "  wrong shape: {} is {stored:?}, the config asks for {:?}",
-                info.name, info.shape
-            ));
+            problems
+                .push(format!("  wrong shape: {name} is {stored:?}, the config asks for {:?}", info.shape));
             return None;
         }
         if failure.is_some() {
             return None;
         }
-        reader.read_f32(&info.name).map_err(|error| failure = Some(error)).ok()
+        reader.read_f32(&name).map_err(|error| failure = Some(error)).ok()
     });
     problems.extend(surplus.into_iter().map(|name| format!("  surplus: {name}")));
     if !problems.is_empty() {
@@ -49,7 +83,7 @@ pub fn load_weights<B: Backend, M: Module<B>>(
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok((model, reader.layout())),
+        None => Ok(model),
     }
 }
 

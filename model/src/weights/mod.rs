@@ -10,4 +10,5 @@ mod save;
 pub use init::init_random;
 pub use layout::{CheckpointLayout, StoredTensor};
 pub use load::load_weights;
+pub(crate) use load::{NameMap, load_renamed};
 pub use save::{SavePrecision, save_weights};

@@ -1,6 +1,7 @@
 //! Memory-mapped safetensors files of one checkpoint directory, sharded or single.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs::File,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 use serde::Deserialize;
 
-use super::layout::{CheckpointLayout, StoredTensor, published_name};
+use super::layout::{CheckpointLayout, StoredTensor};
 use crate::ModelError;
 
 const SINGLE: &str = "model.safetensors";
@@ -34,10 +35,12 @@ pub(super) struct CheckpointReader {
     dir: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, (usize, String, TensorInfo)>,
+    published_name: fn(&str) -> Cow<'_, str>,
 }
 
 impl CheckpointReader {
-    pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
+    /// `published_name` is told the name of a tensor in a file.
+    pub(super) fn open(dir: &Path, published_name: fn(&str) -> Cow<'_, str>) -> Result<Self, ModelError> {
         let index_path = dir.join(INDEX);
         let (files, indexed) = if index_path.exists() {
             let text = std::fs::read_to_string(&index_path).map_err(ModelError::io(&index_path))?;
@@ -59,7 +62,8 @@ impl CheckpointReader {
             return Err(ModelError::file(dir, format!("holds neither {SINGLE} nor {INDEX}")));
         };
 
-        let mut reader = Self { dir: dir.to_owned(), shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut reader =
+            Self { dir: dir.to_owned(), shards: Vec::new(), tensors: BTreeMap::new(), published_name };
         for file in files {
             reader.add_shard(&dir.join(file))?;
         }
@@ -87,7 +91,7 @@ impl CheckpointReader {
                     format!("tensor `{name}` ends after the end of the file: truncated?"),
                 ));
             }
-            let published = published_name(&name).into_owned();
+            let published = (self.published_name)(&name).into_owned();
             if let Some((_, other, _)) =
                 self.tensors.insert(published, (self.shards.len(), name.clone(), info.clone()))
             {

@@ -13,7 +13,14 @@ use serde::Deserialize;
 /// Turns text into a vector whose direction stands for its meaning.
 pub trait TextEmbedder: Send + Sync {
     /// The vector of a text, all of one length; `None` where this embedder has none for it.
+    ///
+    /// An encoder may spread the work over rayon's threads: the caller holds no lock meanwhile.
     fn embed(&self, text: &str) -> Option<Vec<f32>>;
+
+    /// The vectors of several texts, in their order; faster than one by one where they are computed.
+    fn embed_all(&self, texts: &[&str]) -> Vec<Option<Vec<f32>>> {
+        texts.iter().map(|text| self.embed(text)).collect()
+    }
 }
 
 /// Vectors computed elsewhere, by exact text.

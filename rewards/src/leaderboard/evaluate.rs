@@ -164,12 +164,13 @@ impl<'a> Cached<'a> {
 
 impl TextEmbedder for Cached<'_> {
     fn embed(&self, text: &str) -> Option<Vec<f32>> {
-        let mut vectors = self.vectors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = vectors.get(text) {
+        // Not held while embedding, which may hand this thread another row that asks here too.
+        let vectors = || self.vectors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = vectors().get(text) {
             return known.clone();
         }
         let vector = self.embedder.embed(text);
-        vectors.insert(text.to_owned(), vector.clone());
+        vectors().insert(text.to_owned(), vector.clone());
         vector
     }
 }

@@ -172,7 +172,7 @@ fn in_file(shard: &Path) -> Vec<(String, String)> {
     Tensors::read(shard).0.into_keys().map(|name| (name, file.to_owned())).collect()
 }
 
-fn write_tensors(tensors: &Tensors, path: &Path) {
+pub(crate) fn write_tensors(tensors: &Tensors, path: &Path) {
     let views = tensors.0.iter().map(|(name, stored)| {
         (name, TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes).unwrap())
     });

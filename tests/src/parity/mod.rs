@@ -10,4 +10,5 @@ pub(crate) mod loading;
 mod logits_processors;
 mod processor;
 mod saving;
+mod sentence_encoder;
 mod shared_prompt;

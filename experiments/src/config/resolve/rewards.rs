@@ -40,6 +40,8 @@ impl Rewards {
         Self {
             format_factor: wire.format_factor.unwrap_or(0.0),
             tag_iou_threshold: wire.tag_iou_threshold.unwrap_or(0.0),
+            dvc_caption_weight: wire.dvc_caption_weight.unwrap_or(1.0),
+            sa_exact_weight: wire.sa_exact_weight.unwrap_or(0.5),
             captions: wire.captions.as_ref().map_or(defaults.captions, CaptionWeights::from_wire),
             open: OpenWeights::from_wire(wire.open.as_ref()),
             embedder: wire.embedder.clone(),
@@ -82,6 +84,7 @@ impl OpenWeights {
             accuracy: typed.accuracy.unwrap_or(if nothing_typed { 1.0 } else { 0.0 }),
             format: typed.format.unwrap_or(0.0),
             semantic: typed.semantic.unwrap_or(0.0),
+            semantic_threshold: typed.semantic_threshold.unwrap_or(0.5),
             extended_chain: typed.extended_chain.unwrap_or(0.0),
             correctness_weighted_length: typed.correctness_weighted_length.unwrap_or(0.0),
             similarity: typed.similarity.unwrap_or(0.0),

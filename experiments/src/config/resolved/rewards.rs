@@ -12,6 +12,8 @@ pub use crate::config::wire::{JudgeWording, UnseenPair};
 pub struct Rewards {
     pub format_factor: f64,
     pub tag_iou_threshold: f64,
+    pub dvc_caption_weight: f64,
+    pub sa_exact_weight: f64,
     /// `None` where no component needs one.
     pub embedder: Option<String>,
     pub captions: CaptionWeights,
@@ -39,6 +41,7 @@ pub struct OpenWeights {
     pub accuracy: f64,
     pub format: f64,
     pub semantic: f64,
+    pub semantic_threshold: f64,
     pub extended_chain: f64,
     pub correctness_weighted_length: f64,
     pub similarity: f64,

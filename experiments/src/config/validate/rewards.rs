@@ -15,8 +15,13 @@ impl Judge {
         let key = format!("{stage_key}.recipe.rewards");
         self.components(&key, rewards, stage);
         let share = |name: &str| format!("{key}.{name}");
-        let Rewards { format_factor, tag_iou_threshold, .. } = *rewards;
-        for (name, value) in [("format_factor", format_factor), ("tag_iou_threshold", tag_iou_threshold)] {
+        for (name, value) in [
+            ("format_factor", rewards.format_factor),
+            ("tag_iou_threshold", rewards.tag_iou_threshold),
+            ("dvc_caption_weight", rewards.dvc_caption_weight),
+            ("sa_exact_weight", rewards.sa_exact_weight),
+            ("open.semantic_threshold", rewards.open.semantic_threshold),
+        ] {
             self.number(&share(name), value, (0.0..=1.0).contains(&value), "between 0 and 1");
         }
         let (captions, open) = (rewards.captions, rewards.open);

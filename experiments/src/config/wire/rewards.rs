@@ -15,6 +15,12 @@ pub struct RewardsWire {
     /// TAG spans that overlap by less than this count nothing, as in the benchmark's `TAG_mIoU@0.3`. The paper names no
     /// threshold; without one, long guesses that overlap everything a little are worth more than they score.
     pub tag_iou_threshold: Option<f64>,
+    /// How much of a DVC event's worth hangs on its caption, 0 to 1: overlap × (1 - weight + weight × similarity), the
+    /// similarity being the embedder's cosine, or ROUGE-L without one. At 1 right times without words earn nothing.
+    pub dvc_caption_weight: Option<f64>,
+    /// Share of an SA aspect's worth that only the exact score earns, 0 to 1; the rest falls with the distance. 1 is the
+    /// benchmark's accuracy, which gives a group little to learn from.
+    pub sa_exact_weight: Option<f64>,
     /// What captions (VS, RC) are compared with their reference by: weights of the components.
     pub captions: Option<CaptionWeightsWire>,
     /// What answers to open medical questions are worth: weights of the components.
@@ -53,6 +59,8 @@ pub struct OpenWeightsWire {
     pub format: Option<f64>,
     /// 1 if the judge finds that the reasoning agrees with the reference.
     pub semantic: Option<f64>,
+    /// The least judgement, from 0 (all ones) to 1 (all fives), that counts as agreement.
+    pub semantic_threshold: Option<f64>,
     /// Length over `target_length`, at most 1, whether right or wrong.
     pub extended_chain: Option<f64>,
     /// The same for right answers, 0 for wrong ones.
