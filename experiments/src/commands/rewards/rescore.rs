@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io::{BufRead as _, BufReader},
-    path::Path,
 };
 
 use anyhow::{Context, Result, bail};
@@ -105,11 +104,17 @@ pub(in super::super) fn run(args: &RescoreArgs) -> Result<()> {
     let path = args.run.join(ROLLOUTS_FILE);
     let mut comparisons: BTreeMap<(String, TaskKind), Comparison> = BTreeMap::new();
     let mut lines: Vec<u8> = Vec::new();
-    let reader = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
-    for (number, line) in reader.lines().enumerate() {
-        let at = || format!("{}, line {}", path.display(), number + 1);
-        let line = line.with_context(at)?;
-        let stored: Stored = serde_json::from_str(&line).with_context(at)?;
+    let mut reader = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        let at = || format!("{}, line {number}", path.display());
+        line.clear();
+        reader.read_until(b'\n', &mut line).with_context(at)?;
+        // A run that goes on, or was killed, may end in half a line.
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let stored: Stored = serde_json::from_slice(&line).with_context(at)?;
         let sample = truths.find(&stored).with_context(at)?;
         let responses: Vec<Response<'_>> = stored
             .completions
