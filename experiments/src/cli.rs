@@ -37,6 +37,9 @@ pub enum Command {
     /// Make and look at data
     #[command(subcommand)]
     Data(DataCommand),
+    /// Try rewards on records, and compute them again over stored rollouts
+    #[command(subcommand)]
+    Rewards(RewardsCommand),
 }
 
 /// Where to compute and how much of the machine to use.
@@ -268,4 +271,59 @@ pub struct DataCheckArgs {
     /// Leave the media alone
     #[arg(long)]
     pub no_media: bool,
+}
+
+/// Verbs on rewards.
+#[derive(Debug, Subcommand)]
+pub enum RewardsCommand {
+    /// What a stage's reward pays for gold, nothing, half answers and tricks, over its training records. Exit code 1 if it
+    /// pays what it should not
+    Check(RewardsCheckArgs),
+    /// Compute the rewards of a run's stored rollouts again, without a model
+    Rescore(RescoreArgs),
+}
+
+/// Arguments of `rewards check`.
+#[derive(Args, Debug)]
+pub struct RewardsCheckArgs {
+    /// The experiment
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Override a key: --set stage.1.recipe.rewards.format_factor=0.5
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Which stage's reward, from 0 [default: the last one with a reward]
+    #[arg(long)]
+    pub stage: Option<usize>,
+    /// Records of each task of each file, spread evenly; 0 takes all
+    #[arg(long, default_value_t = 200)]
+    pub limit: usize,
+    /// Share of a task's records in which a trick may beat a half-right answer by chance
+    #[arg(long, default_value_t = 0.05)]
+    pub max_beaten_share: f64,
+    /// Least raw metric of a gold answer; lower it for a judge whose praise wavers
+    #[arg(long, default_value_t = 0.999)]
+    pub min_gold_metric: f32,
+    /// Table and findings as JSON
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `rewards rescore`.
+#[derive(Args, Debug)]
+pub struct RescoreArgs {
+    /// The run directory
+    pub run: PathBuf,
+    /// Experiment with the reward to compute [default: the run's own]
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Override a key of that experiment: --set stage.1.recipe.rewards.format_factor=0.5
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Which stage's reward, from 0 [default: the stage of the rollout; of another experiment the last one with a reward]
+    #[arg(long)]
+    pub stage: Option<usize>,
+    /// The rollouts with their new rewards, one group a line
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }

@@ -16,6 +16,11 @@ pub mod metric;
 pub mod parse;
 pub mod task;
 
+/// Compiles and runs the reward of the how-to page.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/add-a-reward.md")]
+mod how_to {}
+
 pub use answer::canonical_answer;
 pub use compose::PerTask;
 

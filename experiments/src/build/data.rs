@@ -47,9 +47,26 @@ impl DataFile {
             .collect()
     }
 
-    /// Names a row in messages.
+    /// At most `limit` of these places of each task, spread evenly over the file; 0 takes all.
+    pub(crate) fn spread(&self, tasks: &[TaskKind], limit: usize) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        for &task in tasks {
+            let places = self.places(&[task]);
+            let count = if limit == 0 { places.len() } else { limit.min(places.len()) };
+            chosen.extend((0..count).map(|number| places[number * places.len() / count]));
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// Names a row in messages and rollouts.
     pub(crate) fn origin(&self, sample: &TaskSample) -> String {
-        format!("{}, row {}", self.path.display(), sample.row)
+        self.origin_of(sample.row)
+    }
+
+    /// The same of a row of the file.
+    pub(crate) fn origin_of(&self, row: usize) -> String {
+        format!("{}, row {row}", self.path.display())
     }
 }
 
@@ -70,14 +87,7 @@ pub(crate) struct EvalSplit {
 impl EvalSplit {
     /// Places of at most `limit` rows of each task, spread evenly over the file; 0 takes all.
     pub(crate) fn places(&self, limit: usize) -> Vec<usize> {
-        let mut chosen = Vec::new();
-        for &task in &self.file.tasks {
-            let places = self.file.places(&[task]);
-            let count = if limit == 0 { places.len() } else { limit.min(places.len()) };
-            chosen.extend((0..count).map(|number| places[number * places.len() / count]));
-        }
-        chosen.sort_unstable();
-        chosen
+        self.file.spread(&self.file.tasks, limit)
     }
 }
 

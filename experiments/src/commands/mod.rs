@@ -7,11 +7,14 @@ mod data;
 mod generate;
 mod inference;
 mod inspect;
+mod rewards;
 mod score;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, Command, DataCommand};
+use crate::cli::{Cli, Command, DataCommand, RewardsCommand};
+
+pub(crate) use rewards::Violated;
 
 /// Carries out a command line.
 pub fn run(cli: Cli) -> Result<()> {
@@ -25,5 +28,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),
         Command::Data(DataCommand::Check(args)) => data::check(&args),
+        Command::Rewards(RewardsCommand::Check(args)) => rewards::check(&args),
+        Command::Rewards(RewardsCommand::Rescore(args)) => rewards::rescore(&args),
     }
 }

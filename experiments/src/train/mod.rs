@@ -53,7 +53,7 @@ fn start(path: &Path, args: &TrainArgs) -> Result<(Experiment, RunDir)> {
 }
 
 /// Renders the practice set that the experiment asks for, unless it is there.
-fn render_practice_set(experiment: &Experiment) -> Result<()> {
+pub(crate) fn render_practice_set(experiment: &Experiment) -> Result<()> {
     let Some(practice) = &experiment.practice else { return Ok(()) };
     let progress = Progress::start("render practice set", practice.clips, "clips");
     let config = SynthConfig { out_dir: practice.out.clone(), seed: practice.seed, clips: practice.clips };

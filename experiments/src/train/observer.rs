@@ -56,6 +56,8 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
 /// A group as it stands in `rollouts.jsonl`.
 #[derive(Serialize)]
 struct RolloutLine<'a> {
+    /// File and row: `medgrpo rewards rescore` finds the truth by it.
+    origin: &'a str,
     row: usize,
     task: &'static str,
     source: &'a str,
@@ -105,6 +107,7 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
                 line
             });
             let line = RolloutLine {
+                origin: &group.prepared.origin,
                 row: sample.row,
                 task: sample.task.key(),
                 source: sample.source.as_str(),

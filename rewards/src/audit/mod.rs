@@ -74,7 +74,7 @@ pub struct Finding {
     pub is_violation: bool,
 }
 
-/// A record that the reward could not score.
+/// A record of which some answer could not be scored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unscored {
     /// File and row.
@@ -111,7 +111,7 @@ pub struct Audit {
     pub limits: Limits,
     /// Records tried.
     pub records: usize,
-    /// Records that could not be scored.
+    /// Records of which some answer could not be scored.
     pub unscored: Vec<Unscored>,
     /// The table, by task, answer and component.
     pub rows: Vec<Row>,
@@ -222,10 +222,11 @@ impl<'a> Auditor<'a> {
                 }
             }
         }
-        if let (Some(reason), false) = (reason, best.contains_key(&Answer::Gold)) {
-            self.unscored.push(Unscored { origin: origin.to_owned(), task: sample.task, reason });
-            return Ok(());
-        }
+        self.unscored.extend(reason.map(|reason| Unscored {
+            origin: origin.to_owned(),
+            task: sample.task,
+            reason,
+        }));
         for paid in best.values() {
             self.count(sample.task, paid);
         }

@@ -3,6 +3,7 @@
 mod from_nothing;
 mod kills;
 mod lengths;
+mod rescored;
 mod side_by_side;
 mod stops;
 

@@ -1,15 +1,25 @@
 //! The laws that every reward keeps, checked over every reward in one place: add a new one to [`subjects`].
 
-use medgrpo_datasets::{Gold, Span, TaskKind, TaskSample, TimedBox};
+mod subjects;
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use medgrpo_datasets::{Gold, TaskKind, TaskSample};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{format::FormatReward, stg::StgReward, tag::TagReward};
-use crate::{
-    Response, Reward, Score,
-    answer::canonical_answer,
-    compose::{Component, Product},
+use super::{
+    cvs::CvsReward,
+    dvc::DvcReward,
+    nap::NapReward,
+    rouge::RougeReward,
+    skill::SkillReward,
+    stg::StgReward,
+    tag::TagReward,
+    vqa::{AccuracyReward, CorrectLengthReward, ExtendedChainReward},
 };
+use crate::{Response, Reward, Score, answer::canonical_answer};
+use subjects::subjects;
 
 const SEED: u64 = 20_250_705;
 
@@ -29,84 +39,16 @@ pub(crate) fn sample(task: TaskKind, gold: Gold) -> TaskSample {
     }
 }
 
-fn spans(pairs: &[(f64, f64)]) -> Gold {
-    Gold::Spans(pairs.iter().map(|&(start_sec, end_sec)| Span { start_sec, end_sec }).collect())
-}
-
-fn boxes(entries: &[(f64, [f64; 4])]) -> Gold {
-    let entries = entries.iter().map(|&(time_sec, box_xyxy)| TimedBox {
-        key: time_sec.to_string(),
-        time_sec,
-        box_xyxy,
-    });
-    Gold::Boxes(entries.collect())
-}
-
 /// A reward, a sample for it, an honest half-right answer and attacks that must not beat that answer.
 struct Subject {
     name: &'static str,
     reward: Box<dyn Reward>,
     sample: TaskSample,
-    half_right: &'static str,
+    /// The right answer where it is not the gold in the benchmark's format.
+    gold_text: Option<&'static str>,
+    /// An answer that is half right, and what it must be worth; `None` where right and wrong are all there is.
+    half_right: Option<(String, RangeInclusive<f32>)>,
     attacks: Vec<String>,
-}
-
-fn subjects() -> Vec<Subject> {
-    let all_intervals: Vec<String> = (0..60).map(|i| format!("{}.0-{}.0", i * 2, i * 2 + 4)).collect();
-    let all_scales: Vec<String> = (1..60).map(|i| format!("0.0-{}.0", i * 2)).collect();
-    let times = [66.0, 74.0];
-    let at_times = |text: &str| times.map(|t| format!("{t:.1} seconds: {text}")).join(" ");
-    let grid: Vec<String> = (0..64)
-        .map(|i| {
-            at_times(&format!(
-                "[{}, {}, {}, {}]",
-                i % 8 * 240,
-                i / 8 * 135,
-                i % 8 * 240 + 240,
-                i / 8 * 135 + 135
-            ))
-        })
-        .collect();
-    let mut subjects = Vec::new();
-    for otherwise in [0.0, 0.5, 1.0] {
-        let in_format = |name, reward: Box<dyn Reward>| -> Box<dyn Reward> {
-            let format = Component::plain("format", FormatReward { otherwise });
-            Box::new(Product::new(vec![Box::new(Component::plain(name, reward)), Box::new(format)]))
-        };
-        subjects.push(Subject {
-            name: "tag",
-            reward: in_format("iou", Box::<TagReward>::default()),
-            sample: sample(
-                TaskKind::Tag,
-                spans(&[(20.7, 35.7), (66.0, 66.0), (81.23, 90.08), (100.0, 110.0)]),
-            ),
-            half_right: "20.7-35.7, 81.2-90.1 seconds.",
-            attacks: vec![
-                format!("{} seconds.", all_intervals.join(", ")),
-                format!("{} seconds.", all_scales.join(", ")),
-                "0.0-120.0 seconds.".into(),
-                format!("{} seconds.", ["20.0-40.0"; 200].join(", ")),
-                "Find the segments where suturing happens.".into(),
-            ],
-        });
-        subjects.push(Subject {
-            name: "stg",
-            reward: in_format("iou", Box::new(StgReward)),
-            sample: sample(
-                TaskKind::Stg,
-                boxes(&[(66.0, [117.54, 339.56, 626.88, 1005.62]), (74.0, [104.48, 313.44, 587.7, 1005.62])]),
-            ),
-            half_right: "66.0 seconds: [117.54, 339.56, 626.88, 1005.62]",
-            attacks: vec![
-                at_times("[0, 0, 1920, 1080]"),
-                grid.join(" "),
-                at_times("[nan, inf, -inf, 1e308]"),
-                "[[117, 339, 626, 1005]] [[104, 313, 587, 1005]]".into(),
-                "What are the bounding boxes sampled every 8 seconds from 66 to 78 seconds?".into(),
-            ],
-        });
-    }
-    subjects
 }
 
 impl Subject {
@@ -131,7 +73,8 @@ impl Subject {
     }
 
     fn gold_text(&self) -> String {
-        canonical_answer(&self.sample.gold).expect("subjects have gold")
+        let given = self.gold_text.map(str::to_owned);
+        given.or_else(|| canonical_answer(&self.sample.gold)).expect("subjects have gold")
     }
 }
 
@@ -168,11 +111,18 @@ fn padding_never_beats_gold() {
 #[test]
 fn attacks_do_not_beat_a_half_right_answer() {
     for subject in subjects() {
-        let honest = subject.value(subject.half_right);
-        assert!((honest - 0.5).abs() < 0.01, "{}: {honest}", subject.name);
+        let honest = match &subject.half_right {
+            Some((text, worth)) => {
+                let honest = subject.value(text);
+                assert!(worth.contains(&honest), "{}: {honest} for {text}", subject.name);
+                honest
+            }
+            None => 0.5,
+        };
+        assert!(!subject.attacks.is_empty(), "{}", subject.name);
         for attack in &subject.attacks {
             let (value, raw) = subject.score(attack);
-            assert!(value < honest, "{}: {value} for {attack:.80}", subject.name);
+            assert!(value < honest, "{}: {value} and not below {honest} for {attack:.80}", subject.name);
             assert!((0.0..=1.0).contains(&raw), "{}: {raw}", subject.name);
         }
     }
@@ -181,18 +131,38 @@ fn attacks_do_not_beat_a_half_right_answer() {
 #[test]
 fn the_order_of_a_list_does_not_matter() {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let mut shuffled = 0;
     for subject in subjects() {
-        let mut gold = subject.sample.gold.clone();
         for _ in 0..10 {
-            match &mut gold {
-                Gold::Spans(spans) => spans.shuffle(&mut rng),
-                Gold::Boxes(boxes) => boxes.shuffle(&mut rng),
-                other => panic!("no list in {other:?}"),
-            }
-            let text = canonical_answer(&gold).expect("subjects have gold");
+            let mut gold = subject.sample.gold.clone();
+            let text = match &mut gold {
+                Gold::Spans(spans) => {
+                    spans.shuffle(&mut rng);
+                    canonical_answer(&gold)
+                }
+                Gold::Boxes(boxes) => {
+                    boxes.shuffle(&mut rng);
+                    canonical_answer(&gold)
+                }
+                Gold::Segments(events) => {
+                    events.shuffle(&mut rng);
+                    canonical_answer(&gold)
+                }
+                // The format asks for an order, the scores do not.
+                Gold::CvsScores(_) | Gold::SkillScores(_) if subject.name.ends_with("in format") => break,
+                Gold::CvsScores(_) | Gold::SkillScores(_) => canonical_answer(&gold).map(|text| {
+                    let mut parts: Vec<&str> = text.split(", ").collect();
+                    parts.shuffle(&mut rng);
+                    parts.join("\n")
+                }),
+                Gold::Class(_) | Gold::Text(_) | Gold::Hidden => break,
+            };
+            let text = text.expect("subjects have gold");
             assert!((subject.value(&text) - 1.0).abs() < 1e-6, "{}, seed {SEED}: {text}", subject.name);
+            shuffled += 1;
         }
     }
+    assert!(shuffled >= 100, "only {shuffled} lists were shuffled");
 }
 
 #[test]
@@ -232,9 +202,19 @@ fn any_text_scores_in_range() {
         "66.0 seconds: [1, 2, 3, 4]",
         "from ",
         "00:01:05",
+        "0.0-9.0 seconds: the hook ",
+        "\n9-31 seconds: ",
+        "Two structures: 1, ",
+        "cystic plate: 3",
+        "Time and motion: 4/5, ",
+        "Respect for tissue: 9/5",
+        "B. ",
+        "<think>",
+        "</think><answer>",
+        "</answer>",
     ];
     for subject in subjects() {
-        for round in 0..2000 {
+        for round in 0..200 {
             let length = rng.random_range(0..40);
             let text: String = (0..length).map(|_| pieces[rng.random_range(0..pieces.len())]).collect();
             let (value, raw) = subject.score(&text);
@@ -253,8 +233,9 @@ fn any_text_scores_in_range() {
 fn a_group_is_scored_as_its_members_are() {
     for subject in subjects() {
         let gold = subject.gold_text();
-        let texts = [gold.as_str(), "", subject.half_right, &subject.attacks[0]];
-        let responses = texts.map(|text| Response { text, num_tokens: 1, truncated: true });
+        let half_right = subject.half_right.as_ref().map_or("x", |(text, _)| text.as_str());
+        let texts = [gold.as_str(), "", half_right, &subject.attacks[0], &gold];
+        let responses = texts.map(|text| Response { text, num_tokens: text.len(), truncated: true });
         let scores =
             subject.reward.score_group(&subject.sample, &responses).expect("the sample suits the reward");
         let values: Vec<f32> = scores
@@ -270,16 +251,45 @@ fn a_group_is_scored_as_its_members_are() {
 
 #[test]
 fn records_without_gold_are_unscored_or_refused() {
-    for (reward, task, empty) in [
-        (&TagReward::default() as &dyn Reward, TaskKind::Tag, Gold::Spans(vec![])),
+    let no_scores = || BTreeMap::from([("unheard of".to_owned(), 1)]);
+    let cases: [(&dyn Reward, TaskKind, Gold); 9] = [
+        (&TagReward::default(), TaskKind::Tag, Gold::Spans(vec![])),
         (&StgReward, TaskKind::Stg, Gold::Boxes(vec![])),
-    ] {
+        (&DvcReward::default(), TaskKind::DenseCaptioning, Gold::Segments(vec![])),
+        (&NapReward, TaskKind::NextAction, Gold::Class(" ".into())),
+        (&CvsReward, TaskKind::Cvs, Gold::CvsScores(no_scores())),
+        (&SkillReward::default(), TaskKind::SkillAssessment, Gold::SkillScores(no_scores())),
+        (&RougeReward, TaskKind::VideoSummary, Gold::Text("\n".into())),
+        (&AccuracyReward, TaskKind::OpenQuestion, Gold::Text(String::new())),
+        (&CorrectLengthReward::default(), TaskKind::OpenQuestion, Gold::Text(String::new())),
+    ];
+    for (reward, task, empty) in cases {
         let response = Response { text: "1.0-2.0 seconds.", num_tokens: 1, truncated: false };
         let scores = reward
             .score_group(&sample(task, empty), &[response])
             .expect("an empty list is no failure of ours");
-        assert!(matches!(scores[..], [Score::Unscored(_)]));
+        assert!(matches!(scores[..], [Score::Unscored(_)]), "{task}");
         let error = reward.score_group(&sample(task, Gold::Hidden), &[response]).expect_err("hidden truth");
         assert!(error.to_string().contains("row 3 (CoPESD"), "{error}");
+    }
+}
+
+/// The paper's negative result: these two are here to be measured against, not to be trained on unawares.
+#[test]
+fn length_rewards_break_the_laws_as_told() {
+    let sample = sample(TaskKind::OpenQuestion, Gold::Text("yes".into()));
+    let long = format!("<think>{}</think><answer>yes</answer>", "word ".repeat(300));
+    let responses =
+        ["yes", &long, ""].map(|text| Response { text, num_tokens: text.len() / 4, truncated: false });
+    for reward in [&ExtendedChainReward::default() as &dyn Reward, &CorrectLengthReward::default()] {
+        let scores = reward.score_group(&sample, &responses).expect("the sample suits the reward");
+        let values: Vec<f32> = scores
+            .iter()
+            .map(|score| match score {
+                Score::Scored { value, .. } => *value,
+                Score::Unscored(reason) => panic!("{reason}"),
+            })
+            .collect();
+        assert!(values[0] < 0.01 && values[1] == 1.0 && values[2] == 0.0, "{values:?}");
     }
 }
