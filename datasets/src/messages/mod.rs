@@ -7,7 +7,7 @@
 mod read;
 mod write;
 
-pub use read::{DEFAULT_FPS, read_messages};
+pub use read::{DEFAULT_FPS, parse_line, read_messages};
 pub use write::write_messages;
 
 use crate::Message;

@@ -50,7 +50,7 @@ pub fn read_messages(
                     ended = true;
                     Err(format!("the line has more than {MAX_LINE_BYTES} bytes"))
                 } else {
-                    messages(&line, &folder)
+                    parse_line(&line, &folder)
                 };
                 return Some(
                     record
@@ -63,7 +63,11 @@ pub fn read_messages(
     }))
 }
 
-fn messages(line: &[u8], folder: &Path) -> Result<Vec<Message>, String> {
+/// The messages of one line, media paths relative to `folder`.
+///
+/// # Errors
+/// The reason why the line is no record, with the place in it.
+pub fn parse_line(line: &[u8], folder: &Path) -> Result<Vec<Message>, String> {
     let text = std::str::from_utf8(line)
         .map_err(|error| format!("not UTF-8: byte {} of the line is invalid", error.valid_up_to()))?;
     let record: Value =

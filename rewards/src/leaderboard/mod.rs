@@ -16,6 +16,8 @@ pub mod table;
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod cases_captions;
 
 pub use baseline::constant_baseline;
 pub use bootstrap::Bootstrap;

@@ -55,9 +55,11 @@ pub fn normalise(source: &str, text: &str) -> String {
 /// A label for comparison by the strict rules: case, and whether words are joined by blanks, hyphens or underscores, do not
 /// matter, nor does a full stop at the end.
 pub fn fold(text: &str) -> String {
-    let text = text.trim().trim_end_matches('.').to_lowercase();
+    let text = text.to_lowercase();
     let words = text.split(|c: char| c == '-' || c == '_' || super::python::is_space(c));
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    let folded = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    // After the joints are gone, so that folding what is folded changes nothing.
+    folded.trim_end_matches(['.', ' ']).to_owned()
 }
 
 /// NurViD's procedure of a question: the first in table order whose name the question contains, case ignored.
@@ -112,6 +114,7 @@ mod tests {
     fn folding_ignores_case_and_joints() {
         assert_eq!(fold(" Gallbladder  Dissection.\n"), fold("gallbladder-dissection"));
         assert_ne!(fold("tying"), fold("cutting"));
+        assert_eq!(fold("tying . -\n"), "tying");
     }
 
     #[test]
