@@ -96,6 +96,8 @@ pub fn evaluate_records(
                 data_source: source(record),
                 score: Value::Null,
                 value: None,
+                caption_score: None,
+                n_failed: 0,
                 unparsable: false,
             }),
         }

@@ -1,13 +1,14 @@
 //! The benchmark's table: all records of all tasks to ten numbers, by the rules of the official scorer or strict ones.
 //!
 //! [`evaluate()`] takes samples and answers, [`evaluate_records`] the leaderboard's own JSON. The three numbers of the LLM
-//! judge stay empty here; captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
+//! judge need a [`Judge`](crate::judge::Judge); captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
 //! looking, so that every [`table()`] can show what that is worth.
 
 pub mod baseline;
 pub mod bootstrap;
 pub mod evaluate;
 pub mod ground_truth;
+mod judged;
 mod official;
 pub mod report;
 mod rows;
