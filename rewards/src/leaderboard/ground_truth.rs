@@ -40,7 +40,7 @@ pub enum EvalError {
 }
 
 /// The task of a record by the official scorer's rule: most tasks take every `qa_type` that contains their name.
-pub(crate) fn official_task(qa_type: &str) -> Option<TaskKind> {
+pub fn official_task(qa_type: &str) -> Option<TaskKind> {
     let lower = qa_type.to_lowercase();
     Some(match qa_type {
         "cvs_assessment" => TaskKind::Cvs,
@@ -53,6 +53,18 @@ pub(crate) fn official_task(qa_type: &str) -> Option<TaskKind> {
         _ if lower.contains("region_caption") => TaskKind::RegionCaption,
         _ => return None,
     })
+}
+
+/// The samples of ground-truth records as the rules read them; the reason where a record cannot be used. Media are left
+/// out.
+pub fn samples(records: &[Value], rules: Rules) -> Vec<Result<TaskSample, String>> {
+    let read = |(row, record): (usize, &Value)| {
+        let qa_type = record["qa_type"].as_str().unwrap_or_default();
+        let task =
+            official_task(qa_type).ok_or_else(|| format!("no task has the qa_type `{qa_type:.40}`"))?;
+        read_record(row, task, record, rules)
+    };
+    records.iter().enumerate().map(read).collect()
 }
 
 /// Evaluates a list of predictions (`{"prediction": …}`) against ground-truth records, by position.
