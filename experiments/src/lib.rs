@@ -3,6 +3,7 @@
 //! Only this crate prints, and only [`device`] names a backend.
 
 mod build;
+mod cards;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -14,6 +14,7 @@ pub use curves::curves_svg;
 pub use history::{History, StageHistory};
 pub use page::{Page, page_html};
 pub use sample::{Answer, BoxAt, Frame, SampleCard};
+pub(crate) use table::aligned;
 pub use table::{Column, EvaluationTable, Row};
 
 /// What can go wrong with a report.

@@ -75,15 +75,28 @@ pub fn evaluate_records(
     predictions: &[Value],
     options: &Options<'_>,
 ) -> Result<Report, EvalError> {
-    if records.len() != predictions.len() {
-        return Err(EvalError::Lengths { records: records.len(), predictions: predictions.len() });
+    let all: Vec<usize> = (0..records.len()).collect();
+    evaluate_some(records, &all, predictions, options)
+}
+
+/// Evaluates predictions for some rows of the ground truth, which must be there; the report counts rows as the whole does.
+pub fn evaluate_some(
+    records: &[Value],
+    rows: &[usize],
+    predictions: &[Value],
+    options: &Options<'_>,
+) -> Result<Report, EvalError> {
+    if rows.len() != predictions.len() {
+        return Err(EvalError::Lengths { records: rows.len(), predictions: predictions.len() });
     }
+    let answered = rows;
     let strict = options.rules == Rules::Strict;
     let mut lost: BTreeMap<&'static str, String> = BTreeMap::new();
     let mut row_errors = BTreeMap::new();
     let mut rows = Vec::new();
     let mut unread = Vec::new();
-    for (index, (record, entry)) in records.iter().zip(predictions).enumerate() {
+    for (&index, entry) in answered.iter().zip(predictions) {
+        let record = &records[index];
         let prediction = entry.get("prediction").ok_or(EvalError::NoPrediction { index })?;
         let qa_type = record["qa_type"].as_str().unwrap_or_default();
         let Some(task) = official_task(qa_type) else {

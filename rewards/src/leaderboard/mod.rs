@@ -22,7 +22,7 @@ mod cases;
 pub use baseline::constant_baseline;
 pub use bootstrap::Bootstrap;
 pub use evaluate::{Options, evaluate, evaluate_with};
-pub use ground_truth::{EvalError, evaluate_records, official_task, samples};
+pub use ground_truth::{EvalError, evaluate_records, evaluate_some, official_task, samples};
 pub use report::{Counts, Group, Interval, Judging, Report, Rules};
 pub use submission::Submission;
 pub use table::table;
