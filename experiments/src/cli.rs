@@ -2,9 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
 
+mod eval;
+
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use eval::{EvalArgs, RulesArg, SubmitArgs};
 
 use crate::device::Device;
 
@@ -34,6 +38,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Time forward passes, training steps, generation or preprocessing
     Bench(BenchArgs),
+    /// What answers are worth: the ten numbers of the leaderboard, by its rules or strict ones
+    Eval(EvalArgs),
+    /// Write or look through a file for the leaderboard
+    Submit(SubmitArgs),
     /// Make and look at data
     #[command(subcommand)]
     Data(DataCommand),

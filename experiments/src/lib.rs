@@ -4,6 +4,7 @@
 
 pub mod build;
 mod calibrate;
+mod cards;
 pub mod cli;
 pub mod commands;
 pub mod config;

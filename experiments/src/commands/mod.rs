@@ -4,11 +4,13 @@ mod bench;
 mod calibrate;
 mod check;
 mod data;
+mod eval;
 mod generate;
 mod inference;
 mod inspect;
 mod rewards;
 mod score;
+mod submit;
 
 use anyhow::Result;
 
@@ -26,6 +28,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Submit(args) => submit::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),
         Command::Data(DataCommand::Check(args)) => data::check(&args),
         Command::Rewards(RewardsCommand::Check(args)) => rewards::check(&args),

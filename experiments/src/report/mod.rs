@@ -16,6 +16,7 @@ pub use histogram::{Histogram, histograms_svg};
 pub use history::{History, StageHistory};
 pub use page::{Page, page_html};
 pub use sample::{Answer, BoxAt, Frame, SampleCard};
+pub(crate) use table::aligned;
 pub use table::{Column, EvaluationTable, Row};
 
 /// What can go wrong with a report.

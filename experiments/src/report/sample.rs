@@ -56,6 +56,8 @@ pub struct Answer {
     pub raw: Option<f64>,
     /// Whether it was cut off for lack of budget.
     pub truncated: bool,
+    /// What else is to be said of it (the judge's scores); empty shows nothing.
+    pub note: String,
     /// TAG: its spans.
     pub spans: Vec<Span>,
     /// STG: its boxes.
@@ -128,6 +130,7 @@ struct AnswerView {
     /// From 0 to 1, for the colour of the score; empty where there is none.
     goodness: Option<f64>,
     truncated: bool,
+    note: String,
     is_best: bool,
     bars: Vec<Bar>,
 }
@@ -158,6 +161,7 @@ impl CardView {
             score: score_text(answer),
             goodness: answer.reward.filter(|reward| reward.is_finite()).map(|reward| reward.clamp(0.0, 1.0)),
             truncated: answer.truncated,
+            note: answer.note.clone(),
             is_best: best == Some(index),
             bars: bars(&answer.spans),
         };

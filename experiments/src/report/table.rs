@@ -98,28 +98,30 @@ impl EvaluationTable {
             }));
             lines.push(line);
         }
-        let width =
-            |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3);
-        let widths: Vec<_> = (0..lines[0].len()).map(width).collect();
-        let text_of = |line: &Vec<String>| {
-            let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!("{:<width$}", cell.replace('|', "\\|")),
-                _ => format!("{cell:>width$}"),
-            });
-            format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
-        };
-        let rule = |(column, width): (usize, &usize)| match column {
-            0 => "-".repeat(*width),
-            _ => format!("{}:", "-".repeat(width - 1)),
-        };
-        let mut text = text_of(&lines[0]);
-        text.push_str(&format!(
-            "| {} |\n",
-            widths.iter().enumerate().map(rule).collect::<Vec<_>>().join(" | ")
-        ));
-        lines[1..].iter().for_each(|line| text.push_str(&text_of(line)));
-        text
+        aligned(&lines)
     }
+}
+
+/// Lines of as many cells each as aligned Markdown, the first being the heading; numbers stand to the right.
+pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<_> = (0..lines[0].len()).map(width).collect();
+    let text_of = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!("{:<width$}", cell.replace('|', "\\|")),
+            _ => format!("{cell:>width$}"),
+        });
+        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+    };
+    let rule = |(column, width): (usize, &usize)| match column {
+        0 => "-".repeat(*width),
+        _ => format!("{}:", "-".repeat(width - 1)),
+    };
+    let mut text = text_of(&lines[0]);
+    text.push_str(&format!("| {} |\n", widths.iter().enumerate().map(rule).collect::<Vec<_>>().join(" | ")));
+    lines[1..].iter().for_each(|line| text.push_str(&text_of(line)));
+    text
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
-use medgrpo_datasets::{Content, Dataset, Frames, Gold, TaskKind, TaskSample, VideoRef, video::load_frames};
-use medgrpo_rewards::{leaderboard::Report, parse};
+use medgrpo_datasets::{Dataset, TaskKind};
+use medgrpo_rewards::leaderboard::Report;
 use serde_json::{Value, json};
 
 use super::evaluation::{SplitResult, read_predictions};
 use crate::{
     build::EvalSplit,
+    cards::{answer, card},
     config::resolved::Experiment,
-    report::{Answer, BoxAt, EvaluationTable, Frame, History, Page, Row, SampleCard, curves_svg, page_html},
+    report::{EvaluationTable, History, Page, Row, SampleCard, curves_svg, page_html},
     run_dir::{CURVES_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
 };
 
@@ -19,8 +20,6 @@ use crate::{
 const EVALUATION_FILE: &str = "evaluation.json";
 /// Samples shown of each task.
 const CARDS_PER_TASK: usize = 3;
-/// Frames shown of a sample without boxes.
-const FRAMES_PER_CARD: usize = 4;
 
 /// Writes `evaluation.json`, `curves.svg` and `index.html`, and prints the table.
 pub(super) fn write(
@@ -145,105 +144,12 @@ fn cards(predictions: &Path, eval: &[EvalSplit], labels: &[&str]) -> Result<Vec<
             let count = CARDS_PER_TASK.min(places.len());
             for number in 0..count {
                 let sample = split.file.usable.get(places[number * places.len() / count])?;
-                cards.push(card(&sample, &answers)?);
+                let answers = answers.iter().filter_map(|(label, texts)| {
+                    texts.get(&sample.row).map(|text| answer(sample.task, label, text))
+                });
+                cards.push(card(&sample, answers.collect(), true));
             }
         }
     }
     Ok(cards)
-}
-
-fn card(sample: &TaskSample, answers: &[(&str, BTreeMap<usize, String>)]) -> Result<SampleCard> {
-    let question: String = sample
-        .prompt
-        .iter()
-        .flat_map(|message| &message.content)
-        .filter_map(|content| match content {
-            Content::Text(text) => Some(text.trim()),
-            Content::Image(_) | Content::Video(_) => None,
-        })
-        .collect();
-    let clip = sample.prompt.iter().flat_map(|message| &message.content).find_map(|content| match content {
-        Content::Video(clip) => Some(clip),
-        Content::Text(_) | Content::Image(_) => None,
-    });
-    let frames = clip.map(|clip| frames(sample, clip)).transpose()?.unwrap_or_default();
-    let answers = answers
-        .iter()
-        .filter_map(|(label, texts)| texts.get(&sample.row).map(|text| answer(sample.task, label, text)))
-        .collect();
-    Ok(SampleCard {
-        title: format!("{} · {} · row {}", sample.task.key().to_uppercase(), sample.source, sample.row),
-        question,
-        gold_answer: sample.answer.clone().unwrap_or_default(),
-        duration_sec: clip.and_then(|clip| duration_sec(clip, sample.fps)),
-        gold_spans: match &sample.gold {
-            Gold::Spans(spans) => spans.clone(),
-            Gold::Segments(segments) => segments.iter().map(|segment| segment.span).collect(),
-            _ => Vec::new(),
-        },
-        frames,
-        answers,
-    })
-}
-
-fn answer(task: TaskKind, label: &str, text: &str) -> Answer {
-    let mut answer = Answer { label: label.to_owned(), text: text.to_owned(), ..Answer::default() };
-    match task {
-        TaskKind::Tag => answer.spans = parse::tag::parse(text),
-        TaskKind::Stg => {
-            answer.boxes = parse::stg::entries(text)
-                .into_iter()
-                .filter_map(|entry| Some(BoxAt { time_sec: entry.time_sec, box_xyxy: entry.box_xyxy? }))
-                .collect();
-        }
-        _ => {}
-    }
-    answer
-}
-
-fn duration_sec(clip: &VideoRef, fps: f64) -> Option<f64> {
-    match &clip.frames {
-        Frames::Files { paths, .. } => Some(paths.len() as f64 / fps),
-        Frames::Video { start_sec, end_sec, .. } => Some(end_sec.as_ref()? - start_sec.unwrap_or(0.0)),
-    }
-}
-
-/// Frames at the times of the true boxes, or a few spread over the clip.
-fn frames(sample: &TaskSample, clip: &VideoRef) -> Result<Vec<Frame>> {
-    let Frames::Files { paths, fps } = &clip.frames else { return Ok(Vec::new()) };
-    let wanted: Vec<(usize, Option<[f64; 4]>)> = match &sample.gold {
-        Gold::Boxes(boxes) => boxes
-            .iter()
-            .map(|timed| ((timed.time_sec * fps).round() as usize, Some(timed.box_xyxy)))
-            .filter(|(index, _)| *index < paths.len())
-            .collect(),
-        _ => {
-            // A drawn region's frame must be among those asked for.
-            let count = FRAMES_PER_CARD.min(paths.len());
-            let region = clip.region.map(|region| region.frame_index);
-            region
-                .into_iter()
-                .chain((0..count).map(|number| number * paths.len() / count))
-                .map(|index| (index, None))
-                .collect()
-        }
-    };
-    let indices: Vec<usize> = wanted.iter().map(|(index, _)| *index).collect();
-    let images = match load_frames(clip, &indices) {
-        Ok(images) => images,
-        Err(error) => {
-            tracing::warn!("no frames on the page: {error}");
-            return Ok(Vec::new());
-        }
-    };
-    Ok(wanted
-        .into_iter()
-        .zip(images)
-        .map(|((index, gold_box), image)| Frame {
-            time_sec: index as f64 / fps,
-            box_size: image.dimensions(),
-            image,
-            gold_box,
-        })
-        .collect())
 }

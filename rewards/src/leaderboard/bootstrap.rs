@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     evaluate::summarise,
-    report::{Interval, headlines},
+    report::{Interval, Rules, headlines},
     rows::Entry,
 };
 
@@ -34,6 +34,7 @@ impl Default for Bootstrap {
 /// An interval for every headline number; a resample that lacks a task says nothing about it.
 pub(crate) fn intervals(
     entries: &[Entry<'_>],
+    rules: Rules,
     task_errors: &BTreeMap<&'static str, String>,
     bootstrap: Bootstrap,
 ) -> BTreeMap<&'static str, Interval> {
@@ -47,7 +48,7 @@ pub(crate) fn intervals(
     for _ in 0..bootstrap.num_resamples {
         let resample = (0..videos.len()).map(|_| rng.random_range(0..videos.len())).collect::<Vec<_>>();
         let rows = resample.iter().flat_map(|&video| videos[video].iter().copied());
-        let summary = summarise(rows, task_errors.clone());
+        let summary = summarise(rows, rules, task_errors.clone());
         for (name, value) in headlines(&summary.overall, &summary.captions) {
             drawn.entry(name).or_default().push(value);
         }

@@ -1,6 +1,7 @@
 //! Equality with the official scorer on recorded cases: `tests/data/eval`, and every folder in `MEDGRPO_EVAL_CASES`.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -13,16 +14,17 @@ use serde_json::{Value, json};
 use super::{
     Bootstrap, Options, Report, Rules, constant_baseline, evaluate_records, evaluate_with,
     ground_truth::{official_task, read_record},
+    report::Group,
 };
 use crate::{
     embed::VectorMap,
+    judge::{Aspect, Judge, JudgeError, Judgement, Pair, Unjudged},
     metric::{box_iou, dvc_f1, dvc_pairs, span_iou},
     parse,
 };
 
-/// Numbers that need no judge.
-const JUDGE_FREE: [&str; 7] =
-    ["cvs_acc", "nap_acc", "sa_acc", "stg_miou", "tag_miou_03", "tag_miou_05", "dvc_f1"];
+/// Numbers that need a judge.
+const JUDGED: [&str; 3] = ["dvc_llm", "vs_llm", "rc_llm"];
 
 /// The folder of the repository, then those the variable names (separated as in `PATH`).
 pub(super) fn folders() -> Vec<PathBuf> {
@@ -205,14 +207,111 @@ fn parsers_equal_the_official_ones_on_eval_cases() {
     assert!(num_cases >= 200, "only {num_cases} cases");
 }
 
+/// Recorded replies, read as the official scorer reads them.
+struct Recorded {
+    replies: HashMap<(String, String), Option<Judgement>>,
+}
+
+impl Recorded {
+    fn new(replies: &[Value]) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let judgement = |reply: &Value| {
+            let scores = Aspect::ALL.iter().filter_map(|aspect| {
+                let found = regex::Regex::new(&format!(r"\b{0}(?:\*\*)?\s*[:=]?\s*(\d+)", aspect.code()));
+                found.expect("a pattern").captures(reply.as_str()?)?[1].parse().ok()
+            });
+            let scores: Vec<f64> = scores.collect();
+            scores.try_into().ok().map(|scores| Judgement { scores })
+        };
+        let key = |reply: &Value| (text(&reply["prediction"]), text(&reply["ground_truth"]));
+        let replies = replies.iter().map(|reply| (key(reply), judgement(&reply["response"])));
+        Self { replies: replies.collect() }
+    }
+}
+
+impl Judge for Recorded {
+    fn judge(&self, pairs: &[Pair<'_>]) -> Result<Vec<Result<Judgement, Unjudged>>, JudgeError> {
+        let answer = |pair: &Pair<'_>| {
+            let known = self.replies.get(&(pair.prediction.to_owned(), pair.reference.to_owned()));
+            known.copied().flatten().ok_or_else(|| Unjudged("no reply".to_owned()))
+        };
+        let distinct: HashSet<_> = pairs.iter().collect();
+        assert_eq!(distinct.len(), pairs.len(), "a pair is asked twice");
+        Ok(pairs.iter().map(answer).collect())
+    }
+
+    fn name(&self) -> String {
+        "recorded".to_owned()
+    }
+}
+
+/// The numbers of groups that the official scorer tells, by our names.
+fn compare_groups(report: &Report, expected: &Value) -> Vec<String> {
+    const NAMES: [(&str, &str); 14] = [
+        ("recall@0.3", "tag_recall_03"),
+        ("meanIoU@0.3", "tag_miou_03"),
+        ("recall@0.5", "tag_recall_05"),
+        ("meanIoU@0.5", "tag_miou_05"),
+        ("iou@0.3", "stg_iou_03"),
+        ("iou@0.5", "stg_iou_05"),
+        ("iou@0.7", "stg_iou_07"),
+        ("mIoU", "stg_miou"),
+        ("mean_iou", "stg_miou"),
+        ("caption_score", "dvc_llm"),
+        ("temporal_f1", "dvc_f1"),
+        ("temporal_precision", "dvc_precision"),
+        ("temporal_recall", "dvc_recall"),
+        ("accuracy", "nap_acc"),
+    ];
+    let mut differences = Vec::new();
+    for (&task, datasets) in &report.per_dataset {
+        let theirs = &expected["per_dataset"][task];
+        if let (Some(headline), Some(judging)) = (theirs["aspect_scores"].as_object(), &report.judge) {
+            let ours = json!(judging.aspects[format!("{task}_llm").as_str()]);
+            differences.extend(difference(&ours, &json!(headline), 1e-9).map(|d| format!("{task}: {d}")));
+            if json!(report.counts[task].n_judged) != theirs["num_samples"] {
+                differences.push(format!("{task}: {} judged", report.counts[task].n_judged));
+            }
+        }
+        for (dataset, group) in datasets {
+            let mut groups: Vec<(String, &Group)> = vec![("overall".to_owned(), group)];
+            // The official scorer loses the rate in next-action prediction.
+            if task != "next_action" {
+                let by_fps = &report.per_fps[task][dataset];
+                groups.extend(by_fps.iter().map(|(fps, group)| (format!("fps_{fps}"), group)));
+            }
+            let exact = &theirs[dataset];
+            for name in ["component_balanced_accuracy", "aspect_balanced_accuracy"] {
+                if let (Some(value), Some(ours)) = (exact[name].as_f64(), group.metrics.values().next())
+                    && (ours - value).abs() > 1e-9
+                {
+                    differences.push(format!("{task} {dataset} {name}: {ours} instead of {value}"));
+                }
+            }
+            for (key, group) in groups {
+                for (name, value) in exact[&key].as_object().into_iter().flatten() {
+                    let Some((_, ours)) = NAMES.iter().find(|(known, _)| known == name) else { continue };
+                    let found = group.metrics.get(ours).copied().unwrap_or(0.0);
+                    if value.as_f64().is_some_and(|value| (found - value).abs() > 1e-9) {
+                        differences.push(format!("{task} {dataset} {key} {name}: {found}, not {value}"));
+                    }
+                }
+            }
+        }
+    }
+    differences
+}
+
 /// Compares one evaluation with its expected values; differences as text.
 fn compare(records: &Value, predictions: &Value, expected: &Value) -> Vec<String> {
     let embedder: VectorMap = serde_json::from_value(expected["embeddings"].clone()).unwrap_or_default();
-    let report = match evaluate_records(
-        list(records),
-        list(predictions),
-        &Options { embedder: Some(&embedder), ..Options::default() },
-    ) {
+    let judge = expected["judge_replay"].as_array().map(|replies| Recorded::new(replies));
+    let options = Options {
+        embedder: Some(&embedder),
+        judge: judge.as_ref().map(|judge| judge as &dyn Judge),
+        ..Options::default()
+    };
+    let report = match evaluate_records(list(records), list(predictions), &options) {
         Ok(report) => report,
         Err(_) if expected["overall"].is_null() => return vec![],
         Err(error) => return vec![error.to_string()],
@@ -220,7 +319,8 @@ fn compare(records: &Value, predictions: &Value, expected: &Value) -> Vec<String
     let mut differences = Vec::new();
     let shown = serde_json::to_value(&report.leaderboard_3dp).expect("serialisable");
     for (name, found) in report.overall.entries() {
-        if !JUDGE_FREE.contains(&name) {
+        if judge.is_none() && JUDGED.contains(&name) {
+            assert!(found.is_none(), "{name} comes from nowhere");
             continue;
         }
         // A lost task is null here and null or 0 in the cases.
@@ -243,13 +343,19 @@ fn compare(records: &Value, predictions: &Value, expected: &Value) -> Vec<String
             continue;
         };
         let lost = report.task_errors.keys().any(|task| found.qa_type.contains(task));
-        if matches!(found.task, "vs" | "rc") || lost {
+        if lost || (judge.is_none() && matches!(found.task, "vs" | "rc")) {
             continue;
+        }
+        if let (Some(score), Some(_)) = (record["caption_score"].as_f64(), &judge)
+            && (found.caption_score.unwrap_or(0.0) - score).abs() > 1e-9
+        {
+            differences.push(format!("record {index}: {:?} of the judge, not {score}", found.caption_score));
         }
         if let Some(wrong) = difference(&found.score, &record["score"], 1e-9) {
             differences.push(format!("record {index} ({}): {wrong}", found.qa_type));
         }
     }
+    differences.extend(compare_groups(&report, expected));
     differences
 }
 
@@ -322,8 +428,7 @@ fn strict_skill_scores_equal_the_first_releases_on_eval_cases() {
         let report = evaluate_records(list(&records), list(&predictions), &options).expect("equal lengths");
         let found = report.overall.sa_acc.expect("there are rows");
         assert!((found - accuracy).abs() < 1e-9, "{}: {found} instead of {accuracy}", folder.display());
-        let parsed =
-            report.counts["skill_assessment"].n_rows - report.counts["skill_assessment"].n_unparsable;
+        let parsed = report.counts["skill_assessment"].n_parsed;
         assert_eq!(json!(parsed), expected["c0_sa_strict"]["parsed"], "{}", folder.display());
     }
 }

@@ -9,12 +9,13 @@ use medgrpo_datasets::{TaskKind, TaskSample};
 
 use super::{
     bootstrap::{Bootstrap, intervals},
+    judged::judge_rows,
     official,
-    report::{Captions, Group, Overall, Record, Report, Rules, eval_key},
+    report::{Captions, Counts, Group, Overall, Record, Report, Rules, eval_key},
     rows::{Entry, GroupNumbers, Row, Scored, aggregate, set_headlines},
     strict,
 };
-use crate::embed::TextEmbedder;
+use crate::{embed::TextEmbedder, judge::Judge};
 
 /// How to evaluate.
 #[derive(Clone, Copy, Default)]
@@ -23,6 +24,8 @@ pub struct Options<'a> {
     pub rules: Rules,
     /// Maps next-action answers that are no class to the nearest one; without it they count as wrong.
     pub embedder: Option<&'a dyn TextEmbedder>,
+    /// Judges captions; without it the judge's three numbers stay empty, with that as the reason.
+    pub judge: Option<&'a dyn Judge>,
     /// Confidence intervals beside the headline numbers.
     pub bootstrap: Option<Bootstrap>,
 }
@@ -70,22 +73,18 @@ pub(crate) fn evaluate_rows(
         }
     }
     entries.sort_by_key(|entry| entry.row.index);
-    let summary = summarise(&entries, task_errors);
+    let judge = judge_rows(&mut entries, options.rules, options.judge, embedder, &mut task_errors);
+    let summary = summarise(&entries, options.rules, task_errors);
     let mut per_dataset: BTreeMap<&'static str, BTreeMap<String, Group>> = BTreeMap::new();
-    let mut counts = BTreeMap::new();
+    let mut counts: BTreeMap<&'static str, Counts> = BTreeMap::new();
     for (task, datasets) in &summary.groups {
-        for (&dataset, group) in datasets {
-            let metrics = group
-                .metrics
-                .iter()
-                .filter(|(_, value)| value.is_finite())
-                .map(|(&name, &value)| (name, value));
-            let report = Group { metrics: metrics.collect(), counts: group.counts };
-            per_dataset.entry(eval_key(*task)).or_default().insert(dataset.to_owned(), report);
-            counts.entry(eval_key(*task)).or_insert_with(super::report::Counts::default).add(group.counts);
+        for (&dataset, numbers) in datasets {
+            per_dataset.entry(eval_key(*task)).or_default().insert(dataset.to_owned(), group(numbers));
+            counts.entry(eval_key(*task)).or_default().add(numbers.counts);
         }
     }
-    let intervals = options.bootstrap.map(|bootstrap| intervals(&entries, &summary.task_errors, bootstrap));
+    let lost = &summary.task_errors;
+    let intervals = options.bootstrap.map(|bootstrap| intervals(&entries, options.rules, lost, bootstrap));
     let per_record = entries.iter().map(record).collect();
     Report {
         rules: options.rules,
@@ -94,11 +93,35 @@ pub(crate) fn evaluate_rows(
         captions: summary.captions,
         intervals: intervals.unwrap_or_default(),
         per_dataset,
+        per_fps: per_fps(&entries),
+        judge,
         counts,
         per_record,
         task_errors: summary.task_errors,
         row_errors: BTreeMap::new(),
     }
+}
+
+/// The numbers of a group that are numbers.
+fn group(numbers: &GroupNumbers) -> Group {
+    let finite = numbers.metrics.iter().filter(|(_, value)| value.is_finite());
+    Group { metrics: finite.map(|(&name, &value)| (name, value)).collect(), counts: numbers.counts }
+}
+
+/// Averages by task, dataset and frames per second (`2.0`, `0.25`).
+fn per_fps(entries: &[Entry<'_>]) -> BTreeMap<&'static str, BTreeMap<String, BTreeMap<String, Group>>> {
+    let mut grouped: BTreeMap<(TaskKind, &str, String), Vec<&Scored>> = BTreeMap::new();
+    for entry in entries {
+        let key = (entry.task(), entry.dataset(), format!("{:?}", entry.row.sample.fps));
+        grouped.entry(key).or_default().push(&entry.scored);
+    }
+    let mut per_fps: BTreeMap<_, BTreeMap<String, BTreeMap<String, Group>>> = BTreeMap::new();
+    for ((task, dataset, fps), rows) in grouped {
+        let datasets = per_fps.entry(eval_key(task)).or_default();
+        let numbers = group(&aggregate(task, rows.into_iter()));
+        datasets.entry(dataset.to_owned()).or_default().insert(fps, numbers);
+    }
+    per_fps
 }
 
 fn record(entry: &Entry<'_>) -> Record {
@@ -111,6 +134,8 @@ fn record(entry: &Entry<'_>) -> Record {
         data_source: entry.dataset().to_owned(),
         score: entry.scored.score.clone(),
         value: entry.scored.value.filter(|value| value.is_finite()),
+        caption_score: entry.scored.caption_score,
+        n_failed: entry.scored.judged.as_ref().map_or(0, |judged| judged.num_failed),
         unparsable: entry.scored.unparsable,
     }
 }
@@ -126,6 +151,7 @@ pub(crate) struct Summary<'e> {
 /// Averages rows into groups and groups into headlines, leaving out the tasks that are lost.
 pub(crate) fn summarise<'e>(
     entries: impl IntoIterator<Item = &'e Entry<'e>>,
+    rules: Rules,
     mut task_errors: BTreeMap<&'static str, String>,
 ) -> Summary<'e> {
     let mut grouped: Grouped<'e, &Scored> = BTreeMap::new();
@@ -141,7 +167,7 @@ pub(crate) fn summarise<'e>(
             .collect();
         let key = eval_key(task);
         if !task_errors.contains_key(key)
-            && let Err(reason) = set_headlines(task, &numbers, &mut overall, &mut captions)
+            && let Err(reason) = set_headlines(task, &numbers, rules, &mut overall, &mut captions)
         {
             task_errors.insert(key, reason);
         }

@@ -40,7 +40,7 @@ pub enum EvalError {
 }
 
 /// The task of a record by the official scorer's rule: most tasks take every `qa_type` that contains their name.
-pub(crate) fn official_task(qa_type: &str) -> Option<TaskKind> {
+pub fn official_task(qa_type: &str) -> Option<TaskKind> {
     let lower = qa_type.to_lowercase();
     Some(match qa_type {
         "cvs_assessment" => TaskKind::Cvs,
@@ -55,6 +55,18 @@ pub(crate) fn official_task(qa_type: &str) -> Option<TaskKind> {
     })
 }
 
+/// The samples of ground-truth records as the rules read them; the reason where a record cannot be used. Media are left
+/// out.
+pub fn samples(records: &[Value], rules: Rules) -> Vec<Result<TaskSample, String>> {
+    let read = |(row, record): (usize, &Value)| {
+        let qa_type = record["qa_type"].as_str().unwrap_or_default();
+        let task =
+            official_task(qa_type).ok_or_else(|| format!("no task has the qa_type `{qa_type:.40}`"))?;
+        read_record(row, task, record, rules)
+    };
+    records.iter().enumerate().map(read).collect()
+}
+
 /// Evaluates a list of predictions (`{"prediction": …}`) against ground-truth records, by position.
 ///
 /// Records of tasks the benchmark does not know are passed over, as the official scorer does.
@@ -63,15 +75,28 @@ pub fn evaluate_records(
     predictions: &[Value],
     options: &Options<'_>,
 ) -> Result<Report, EvalError> {
-    if records.len() != predictions.len() {
-        return Err(EvalError::Lengths { records: records.len(), predictions: predictions.len() });
+    let all: Vec<usize> = (0..records.len()).collect();
+    evaluate_some(records, &all, predictions, options)
+}
+
+/// Evaluates predictions for some rows of the ground truth, which must be there; the report counts rows as the whole does.
+pub fn evaluate_some(
+    records: &[Value],
+    rows: &[usize],
+    predictions: &[Value],
+    options: &Options<'_>,
+) -> Result<Report, EvalError> {
+    if rows.len() != predictions.len() {
+        return Err(EvalError::Lengths { records: rows.len(), predictions: predictions.len() });
     }
+    let answered = rows;
     let strict = options.rules == Rules::Strict;
     let mut lost: BTreeMap<&'static str, String> = BTreeMap::new();
     let mut row_errors = BTreeMap::new();
     let mut rows = Vec::new();
     let mut unread = Vec::new();
-    for (index, (record, entry)) in records.iter().zip(predictions).enumerate() {
+    for (&index, entry) in answered.iter().zip(predictions) {
+        let record = &records[index];
         let prediction = entry.get("prediction").ok_or(EvalError::NoPrediction { index })?;
         let qa_type = record["qa_type"].as_str().unwrap_or_default();
         let Some(task) = official_task(qa_type) else {
@@ -96,6 +121,8 @@ pub fn evaluate_records(
                 data_source: source(record),
                 score: Value::Null,
                 value: None,
+                caption_score: None,
+                n_failed: 0,
                 unparsable: false,
             }),
         }

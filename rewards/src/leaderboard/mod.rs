@@ -1,17 +1,19 @@
 //! The benchmark's table: all records of all tasks to ten numbers, by the rules of the official scorer or strict ones.
 //!
 //! [`evaluate()`] takes samples and answers, [`evaluate_records`] the leaderboard's own JSON. The three numbers of the LLM
-//! judge stay empty here; captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
+//! judge need a [`Judge`](crate::judge::Judge); captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
 //! looking, so that every [`table()`] can show what that is worth.
 
 pub mod baseline;
 pub mod bootstrap;
 pub mod evaluate;
 pub mod ground_truth;
+mod judged;
 mod official;
 pub mod report;
 mod rows;
 mod strict;
+pub mod submission;
 pub mod table;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod cases_captions;
 pub use baseline::constant_baseline;
 pub use bootstrap::Bootstrap;
 pub use evaluate::{Options, evaluate, evaluate_with};
-pub use ground_truth::{EvalError, evaluate_records};
-pub use report::{Report, Rules};
+pub use ground_truth::{EvalError, evaluate_records, evaluate_some, official_task, samples};
+pub use report::{Counts, Group, Interval, Judging, Report, Rules};
+pub use submission::Submission;
 pub use table::table;

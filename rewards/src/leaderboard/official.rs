@@ -75,7 +75,13 @@ fn stg(row: &Row<'_>) -> Scored {
         _ => None,
     };
     match score {
-        Some(score) => Scored::number("stg_miou", score, boxes.is_empty()),
+        Some(score) => {
+            let mut scored = Scored::number("stg_miou", score, boxes.is_empty());
+            let reached = [("stg_iou_03", 0.3), ("stg_iou_05", 0.5), ("stg_iou_07", 0.7)];
+            let share = |(name, threshold)| (name, f64::from(u8::from(score >= threshold)));
+            scored.numbers.extend(reached.map(share));
+            scored
+        }
         None => Scored::without_gold(boxes.is_empty()),
     }
 }

@@ -113,11 +113,15 @@ pub struct Captions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All rows.
-    pub n_rows: usize,
-    /// Rows that the metric counts.
-    pub n_scored: usize,
-    /// Rows whose answer holds nothing the parser reads.
-    pub n_unparsable: usize,
+    pub n_total: usize,
+    /// Rows whose answer holds something the parser reads.
+    pub n_parsed: usize,
+    /// Rows that the metric does not count.
+    pub n_skipped: usize,
+    /// Judgements that failed, of `n_judged`: left out of the judge's number.
+    pub n_failed: usize,
+    /// Captions the judge was asked about; a pair of one row counts once.
+    pub n_judged: usize,
     /// NAP rows whose answer is no class and could not be mapped to one for lack of an embedder: counted as wrong.
     pub n_unresolved: usize,
     /// Rows without usable ground truth.
@@ -125,11 +129,18 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Rows that the metric counts.
+    pub fn n_scored(&self) -> usize {
+        self.n_total - self.n_skipped
+    }
+
     /// Adds another group's.
     pub fn add(&mut self, other: Self) {
-        self.n_rows += other.n_rows;
-        self.n_scored += other.n_scored;
-        self.n_unparsable += other.n_unparsable;
+        self.n_total += other.n_total;
+        self.n_parsed += other.n_parsed;
+        self.n_skipped += other.n_skipped;
+        self.n_failed += other.n_failed;
+        self.n_judged += other.n_judged;
         self.n_unresolved += other.n_unresolved;
         self.n_without_gold += other.n_without_gold;
     }
@@ -161,8 +172,32 @@ pub struct Record {
     pub score: Value,
     /// The score as one number: TAG at 0.3, DVC's F1, the share of right scores for CVS and SA, ROUGE-L for captions.
     pub value: Option<f64>,
+    /// What the judge's scores of the row's captions come to, as its group's number is made; absent where none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caption_score: Option<f64>,
+    /// Judgements of this row that failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub n_failed: usize,
     /// Whether the answer holds nothing the parser reads.
     pub unparsable: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Who judged captions, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judging {
+    /// The judge's own name for itself.
+    pub name: String,
+    /// Mean score by headline number and aspect (`R2`, `R3`, `R8`, `R5`, `R4`), over all judgements.
+    pub aspects: BTreeMap<&'static str, BTreeMap<&'static str, f64>>,
+    /// The first failed judgement by headline number: row and reason.
+    pub failures: BTreeMap<&'static str, String>,
+    /// Headline numbers that are not the judge's, each with what they are instead.
+    pub fallbacks: BTreeMap<&'static str, String>,
 }
 
 /// Where a number lies under resampling.
@@ -189,11 +224,16 @@ pub struct Report {
     pub intervals: BTreeMap<&'static str, Interval>,
     /// By the official scorer's task key, then dataset.
     pub per_dataset: BTreeMap<&'static str, BTreeMap<String, Group>>,
+    /// By the official scorer's task key, then dataset, then frames per second.
+    pub per_fps: BTreeMap<&'static str, BTreeMap<String, BTreeMap<String, Group>>>,
+    /// Who judged captions; `None` if nobody was asked.
+    pub judge: Option<Judging>,
     /// By the official scorer's task key.
     pub counts: BTreeMap<&'static str, Counts>,
     /// In the order given.
     pub per_record: Vec<Record>,
-    /// Tasks that have no number, each with the reason; by the official scorer's task key.
+    /// What has no number, each with the reason: by the official scorer's task key where the whole task is lost, by the
+    /// name of the number (`vs_llm`) where only the judge's is.
     pub task_errors: BTreeMap<&'static str, String>,
     /// Rows that could not be read, by their position, each with the reason.
     pub row_errors: BTreeMap<usize, String>,

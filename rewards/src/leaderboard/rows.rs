@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use medgrpo_datasets::{Content, Role, TaskKind, TaskSample};
 use serde_json::{Value, json};
 
-use super::report::{Captions, Counts, Overall};
+use super::{
+    judged::{self, Judged},
+    report::{Captions, Counts, Overall, Rules},
+};
 use crate::metric::scores::ExactByName;
 
 /// One answered sample.
@@ -42,6 +45,10 @@ pub(crate) struct Scored {
     pub(crate) numbers: Vec<(&'static str, f64)>,
     /// Scores by name and whether they are right: averaged by name first.
     pub(crate) exact: BTreeMap<String, bool>,
+    /// What the judge said of its captions; `None` where it was not asked.
+    pub(crate) judged: Option<Judged>,
+    /// What these judgements come to for this row alone.
+    pub(crate) caption_score: Option<f64>,
     pub(crate) unparsable: bool,
     pub(crate) unresolved: bool,
     pub(crate) without_gold: bool,
@@ -91,6 +98,7 @@ impl Entry<'_> {
 pub(crate) struct GroupNumbers {
     pub(crate) metrics: BTreeMap<&'static str, f64>,
     pub(crate) counts: Counts,
+    pub(crate) judged: Option<Judged>,
 }
 
 /// The name under which a task's scores by name are averaged.
@@ -107,6 +115,7 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
     let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
     let mut exact = ExactByName::default();
     let mut counts = Counts::default();
+    let mut judged: Option<Judged> = None;
     for row in rows {
         for &(name, number) in &row.numbers {
             let (sum, count) = sums.entry(name).or_default();
@@ -114,9 +123,12 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
             *count += 1.0;
         }
         exact.add(&row.exact);
-        counts.n_rows += 1;
-        counts.n_scored += usize::from(row.value.is_some());
-        counts.n_unparsable += usize::from(row.unparsable);
+        if let Some(row) = &row.judged {
+            judged.get_or_insert_default().add(row);
+        }
+        counts.n_total += 1;
+        counts.n_parsed += usize::from(!row.unparsable);
+        counts.n_skipped += usize::from(row.value.is_none());
         counts.n_unresolved += usize::from(row.unresolved);
         counts.n_without_gold += usize::from(row.without_gold);
     }
@@ -125,7 +137,14 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
     if let Some(name) = exact_metric(task) {
         metrics.insert(name, exact.balanced_accuracy());
     }
-    GroupNumbers { metrics, counts }
+    if let Some(judged) = &judged {
+        counts.n_judged = judged.num_asked;
+        counts.n_failed = judged.num_failed;
+        if let (Some(name), Some(score)) = (judged::headline(task), judged.score(task)) {
+            metrics.insert(name, score);
+        }
+    }
+    GroupNumbers { metrics, counts, judged }
 }
 
 /// Averages the datasets of a task into its headline numbers; an error says why there are none.
@@ -135,18 +154,19 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
 pub(crate) fn set_headlines(
     task: TaskKind,
     groups: &BTreeMap<&str, GroupNumbers>,
+    rules: Rules,
     overall: &mut Overall,
     captions: &mut Captions,
 ) -> Result<(), String> {
     if task != TaskKind::Tag
-        && groups.values().all(|group| group.counts.n_without_gold == group.counts.n_rows)
+        && groups.values().all(|group| group.counts.n_without_gold == group.counts.n_total)
     {
         return Err("no row has usable ground truth".to_owned());
     }
-    let mean = |name: &str, weight: fn(&Counts) -> usize| {
+    let weighted = |name: &str, weight: &dyn Fn(&GroupNumbers) -> usize| {
         let (mut sum, mut total) = (0.0, 0.0);
         for group in groups.values() {
-            let weight = weight(&group.counts) as f64;
+            let weight = weight(group) as f64;
             sum += weight * group.metrics.get(name).copied().unwrap_or(0.0);
             total += weight;
         }
@@ -157,19 +177,37 @@ pub(crate) fn set_headlines(
             Err(format!("{name} is not a number: an answer holds NaN or infinity"))
         }
     };
-    let scored = |counts: &Counts| counts.n_scored;
+    let mean = |name: &str, weight: fn(&Counts) -> usize| weighted(name, &|group| weight(&group.counts));
+    // By the official rules a dataset weighs by all its rows in dense captioning, whatever was judged there.
+    let judged = |name: &str| match groups.values().any(|group| group.judged.is_some()) {
+        true if rules == Rules::Official && task == TaskKind::DenseCaptioning => {
+            mean(name, |counts| counts.n_total)
+        }
+        true => weighted(name, &|group| group.judged.as_ref().map_or(0, Judged::num_scored)),
+        false => Ok(None),
+    };
+    let scored = Counts::n_scored;
     match task {
         TaskKind::Tag => {
             overall.tag_miou_03 = mean("tag_miou_03", scored)?;
             overall.tag_miou_05 = mean("tag_miou_05", scored)?;
         }
         TaskKind::Stg => overall.stg_miou = mean("stg_miou", scored)?,
-        TaskKind::DenseCaptioning => overall.dvc_f1 = mean("dvc_f1", |counts| counts.n_rows)?,
+        TaskKind::DenseCaptioning => {
+            overall.dvc_f1 = mean("dvc_f1", |counts| counts.n_total)?;
+            overall.dvc_llm = judged("dvc_llm")?;
+        }
         TaskKind::NextAction => overall.nap_acc = mean("nap_acc", scored)?,
         TaskKind::Cvs => overall.cvs_acc = mean("cvs_acc", |_| 1)?,
         TaskKind::SkillAssessment => overall.sa_acc = mean("sa_acc", |_| 1)?,
-        TaskKind::VideoSummary => captions.vs_rouge_l = mean("rouge_l", scored)?,
-        TaskKind::RegionCaption => captions.rc_rouge_l = mean("rouge_l", scored)?,
+        TaskKind::VideoSummary => {
+            captions.vs_rouge_l = mean("rouge_l", scored)?;
+            overall.vs_llm = judged("vs_llm")?;
+        }
+        TaskKind::RegionCaption => {
+            captions.rc_rouge_l = mean("rouge_l", scored)?;
+            overall.rc_llm = judged("rc_llm")?;
+        }
         TaskKind::OpenQuestion => captions.open_rouge_l = mean("rouge_l", scored)?,
     }
     Ok(())

@@ -44,7 +44,7 @@ pub fn table(columns: &[(&str, &Report)]) -> String {
         line(&format!("{dataset}: {metric}"), &|report| {
             let group = report.per_dataset.get(task)?.get(dataset)?;
             let value = group.metrics.get(metric)?;
-            Some(format!("{value:.3} ({}/{})", group.counts.n_scored, group.counts.n_rows))
+            Some(format!("{value:.3} ({}/{})", group.counts.n_scored(), group.counts.n_total))
         });
     }
     lines.join("\n") + "\n"

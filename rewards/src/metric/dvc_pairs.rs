@@ -5,6 +5,8 @@
 
 use medgrpo_datasets::Span;
 
+use super::matching::best_pairs;
+
 /// The overlaps at which pairs are formed.
 pub const THRESHOLDS: [f64; 3] = [0.3, 0.5, 0.7];
 
@@ -33,6 +35,18 @@ pub fn pairs(predicted: &[Span], gold: &[Span]) -> [Vec<(usize, usize)>; 3] {
     })
 }
 
+/// Pairs `(predicted index, gold index)` by the strict rule: one to one, with the greatest total overlap among those that
+/// reach the lowest of the [`THRESHOLDS`].
+pub fn one_to_one(predicted: &[Span], gold: &[Span]) -> Vec<(usize, usize)> {
+    let gain = |p: usize, g: usize| {
+        let iou = union_iou(predicted[p], gold[g]);
+        if iou >= THRESHOLDS[0] { iou } else { 0.0 }
+    };
+    let mut pairs = best_pairs(predicted.len(), gold.len(), gain);
+    pairs.retain(|&(p, g)| gain(p, g) > 0.0);
+    pairs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +63,16 @@ mod tests {
             ([(0, 0), (1, 0)].as_slice(), [(0, 0), (1, 0)].as_slice())
         );
         assert_eq!(high, [(1, 0)]);
+    }
+
+    #[test]
+    fn one_to_one_gives_each_gold_event_one_prediction() {
+        let span = |(start_sec, end_sec)| Span { start_sec, end_sec };
+        let predicted = [(0.0, 10.0), (0.0, 9.0), (20.0, 30.0), (21.0, 29.0)].map(span);
+        let gold = [(20.0, 30.0), (0.0, 9.0), (50.0, 60.0)].map(span);
+        let mut pairs = one_to_one(&predicted, &gold);
+        pairs.sort_unstable();
+        assert_eq!(pairs, [(1, 1), (2, 0)]);
+        assert_eq!(one_to_one(&[], &gold), []);
     }
 }

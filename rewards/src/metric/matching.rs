@@ -4,15 +4,25 @@
 ///
 /// `gain(row, column)` must be finite and not negative. Time `O(min² · max)` in the numbers of rows and columns.
 pub fn best_assignment(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f64) -> f64 {
+    best_pairs(num_rows, num_columns, &gain).into_iter().map(|(row, column)| gain(row, column)).sum()
+}
+
+/// The pairs `(row, column)` of [`best_assignment`]: as many as the smaller side has, those without gain included.
+pub fn best_pairs(
+    num_rows: usize,
+    num_columns: usize,
+    gain: impl Fn(usize, usize) -> f64,
+) -> Vec<(usize, usize)> {
     if num_rows > num_columns {
-        assign(num_columns, num_rows, |column, row| gain(row, column))
+        let pairs = assign(num_columns, num_rows, |column, row| gain(row, column));
+        pairs.into_iter().map(|(column, row)| (row, column)).collect()
     } else {
         assign(num_rows, num_columns, gain)
     }
 }
 
-/// [`best_assignment`] for at most as many rows as columns.
-fn assign(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f64) -> f64 {
+/// [`best_pairs`] for at most as many rows as columns.
+fn assign(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f64) -> Vec<(usize, usize)> {
     // Rows are added one by one; each finds the cheapest alternating path to a free column under the potentials `u`, `v`,
     // with cost = -gain. Column 0 is a sentinel that holds the row being added; real columns start at 1.
     let mut u = vec![0.0; num_rows + 1];
@@ -59,8 +69,8 @@ fn assign(num_rows: usize, num_columns: usize, gain: impl Fn(usize, usize) -> f6
     }
     (1..=num_columns)
         .filter(|&column| row_of[column] != 0)
-        .map(|column| gain(row_of[column] - 1, column - 1))
-        .sum()
+        .map(|column| (row_of[column] - 1, column - 1))
+        .collect()
 }
 
 #[cfg(test)]
