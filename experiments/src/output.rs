@@ -8,6 +8,8 @@ use std::{
 use medgrpo_trainers::TrainError;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::predict::Unfinished;
+
 /// Warnings and, with `RUST_LOG`, more to stderr.
 pub fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,medgrpo=info"));
@@ -37,9 +39,13 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
-/// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed.
+/// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed, or answers are left to
+/// give.
 pub fn report_failure(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {}", message(error));
+    if error.is::<Unfinished>() {
+        return ExitCode::from(1);
+    }
     match error.downcast_ref::<TrainError>() {
         Some(TrainError::NotFinite { .. }) => ExitCode::from(1),
         _ => ExitCode::from(2),

@@ -19,6 +19,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => crate::train::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::MergePredictions(args) => crate::predict::merge(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),

@@ -7,10 +7,11 @@ use medgrpo_datasets::{Content, Dataset, Frames, Gold, TaskKind, TaskSample, Vid
 use medgrpo_rewards::{leaderboard::Report, parse};
 use serde_json::{Value, json};
 
-use super::evaluation::{SplitResult, read_predictions};
+use super::evaluation::SplitResult;
 use crate::{
     build::EvalSplit,
     config::resolved::Experiment,
+    predict::read_predictions,
     report::{Answer, BoxAt, EvaluationTable, Frame, History, Page, Row, SampleCard, curves_svg, page_html},
     run_dir::{CURVES_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
 };
@@ -117,10 +118,10 @@ fn cards(predictions: &Path, eval: &[EvalSplit], labels: &[&str]) -> Result<Vec<
     for split in eval {
         let mut answers: Vec<(&str, BTreeMap<usize, String>)> = Vec::new();
         for label in labels {
-            let stored = read_predictions(&predictions.join(format!("{}-{label}.json", split.name)))?
-                .unwrap_or_default();
-            answers
-                .push((*label, stored.into_iter().map(|answer| (answer.row, answer.prediction)).collect()));
+            let path = predictions.join(format!("{}-{label}.jsonl", split.name));
+            let stored = if path.exists() { read_predictions(&path)? } else { Vec::new() };
+            let texts = stored.into_iter().map(|answer| (answer.index, answer.prediction));
+            answers.push((*label, texts.collect()));
         }
         for task in TaskKind::BENCHMARK {
             let answered = |place: &usize| {
