@@ -50,15 +50,17 @@ impl Shots {
         let file = MedVidBenchFile::open(path, "/")?;
         let mut examples: Vec<Example> = Vec::new();
         for (_, sample) in file.iter() {
-            let of_type = |qa_type: &str| examples.iter().filter(move |known| known.qa_type == qa_type);
-            if qa_types.iter().all(|qa_type| of_type(qa_type).count() == NUM_VIDEOS) {
+            let count = |qa_type: &str| examples.iter().filter(|known| known.qa_type == qa_type).count();
+            if qa_types.iter().all(|qa_type| count(qa_type) == NUM_VIDEOS) {
                 break;
             }
             let Ok(TaskSample { task, qa_type, video_id, prompt, answer: Some(answer), .. }) = sample else {
                 continue;
             };
-            let same_video = of_type(&qa_type).any(|known| known.video_id.as_deref() == Some(&video_id));
-            if same_video || of_type(&qa_type).count() == NUM_VIDEOS {
+            let is_known = examples
+                .iter()
+                .any(|known| known.qa_type == qa_type && known.video_id.as_ref() == Some(&video_id));
+            if is_known || count(&qa_type) == NUM_VIDEOS {
                 continue;
             }
             let question = question(&prompt);
