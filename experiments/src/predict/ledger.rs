@@ -140,11 +140,11 @@ impl Ledger {
     /// If a row has no answer.
     pub(super) fn finish(self) -> Result<()> {
         assert_eq!(self.num_left(), 0, "a result is written when it is whole");
-        if self.partial.is_none() {
-            return Ok(());
+        if self.partial.is_some() {
+            let lines: Vec<u8> = self.answers.values().flat_map(Prediction::to_line).collect();
+            write_atomic(&self.out, &lines)?;
         }
-        let lines: Vec<u8> = self.answers.values().flat_map(Prediction::to_line).collect();
-        write_atomic(&self.out, &lines)?;
+        // Also one that a run left which ended between these two steps.
         let partial = self.partial_path();
         match fs::remove_file(&partial) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

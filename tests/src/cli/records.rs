@@ -194,7 +194,8 @@ fn killed_and_gone_on_with_the_answers_are_the_same_bytes() {
     let out = dir.path().join("killed.jsonl");
     let args = args(&practice.file("test.json"), &out, &["--batch-size", "2"]);
     let mut kills = 0;
-    for num_lines in [1, 4] {
+    for _ in 0..2 {
+        let num_lines = num_kept(&out) + 1;
         let mut child = start(&args);
         while child.try_wait().unwrap().is_none() && num_kept(&out) < num_lines {
             std::thread::sleep(Duration::from_micros(200));
