@@ -12,6 +12,12 @@ pub use eval::{EvalArgs, RulesArg, SubmitArgs};
 
 use crate::device::Device;
 
+mod generate;
+
+pub use generate::{
+    GenerateArgs, MergePredictionsArgs, ModelArg, OnBadRowArg, RecordsArgs, Shard, TokenLimits,
+};
+
 /// Fine-tune vision-language models on medical video: SFT, GRPO and their kin, as TOML files.
 #[derive(Debug, Parser)]
 #[command(name = "medgrpo", version, max_term_width = 110)]
@@ -32,8 +38,10 @@ pub enum Command {
     Calibrate(CalibrateArgs),
     /// Log-probabilities of each conversation's last answer
     Score(ScoreArgs),
-    /// Answer conversations
+    /// Answer conversations, or the records of a benchmark file
     Generate(GenerateArgs),
+    /// Put the shards of `generate --records` together in the order of the file
+    MergePredictions(MergePredictionsArgs),
     /// Write what the model sees of each conversation: ids, positions, pixels
     Inspect(InspectArgs),
     /// Time forward passes, training steps, generation or preprocessing
@@ -143,44 +151,6 @@ pub struct ScoreArgs {
     /// Result, one JSON object a line: {"index", "token_ids", "logprobs"}
     #[arg(long)]
     pub out: PathBuf,
-    /// Conversations at a time
-    #[arg(long, default_value_t = 8)]
-    pub batch_size: usize,
-    /// Device and threads
-    #[command(flatten)]
-    pub device: DeviceArgs,
-}
-
-/// Arguments of `generate`.
-#[derive(Args, Debug)]
-pub struct GenerateArgs {
-    /// Model and conversations
-    #[command(flatten)]
-    pub input: InputArgs,
-    /// Result, one JSON object a line: {"index", "completions": [{"text", "token_ids", "finish_reason"}]}
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Longest answer in tokens
-    #[arg(long, default_value_t = 256)]
-    pub max_new_tokens: usize,
-    /// 0 always takes the likeliest token
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f32,
-    /// Sample from the smallest set of tokens with this much probability
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f32,
-    /// Sample from this many tokens; 0 is off
-    #[arg(long, default_value_t = 0)]
-    pub top_k: usize,
-    /// Penalty on tokens already seen, in prompt or answer
-    #[arg(long, default_value_t = 1.0)]
-    pub repetition_penalty: f32,
-    /// Answers per conversation
-    #[arg(long, default_value_t = 1)]
-    pub num_generations: usize,
-    /// Seed of the sampling
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
     /// Conversations at a time
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,

@@ -11,9 +11,12 @@ pub mod config;
 pub mod device;
 pub mod environment;
 mod output;
+pub mod predict;
 pub mod progress;
 pub mod report;
+mod rollouts;
 pub mod run_dir;
+mod stop;
 mod train;
 
 use output::print;

@@ -29,6 +29,27 @@ impl Default for VideoSampling {
     }
 }
 
+impl VideoSampling {
+    /// Which frames of a clip are used: a list's all, a video file's by the wished rate.
+    ///
+    /// # Errors
+    /// A window without frames, and a rate that gives none.
+    pub fn plan(&self, clip: &VideoRef, info: &ClipInfo) -> Result<FramePlan, ProcessorError> {
+        match &clip.frames {
+            Frames::Files { fps, .. } => Ok(FramePlan::whole(info.num_frames, *fps)),
+            Frames::Video { fps, start_sec, end_sec, .. } => {
+                let range = frame_range(info.num_frames, info.fps, *start_sec, *end_sec)?;
+                let wish = FrameWish::Fps {
+                    fps: fps.unwrap_or(self.fps),
+                    min_frames: DEFAULT_MIN_FRAMES.min(self.max_frames),
+                    max_frames: self.max_frames,
+                };
+                plan_frames(SamplingRule::QwenVlUtils, range, info.fps, wish)
+            }
+        }
+    }
+}
+
 /// Decodes, resizes and tokenises samples.
 #[derive(Clone, Debug)]
 pub struct SamplePreparer {
@@ -75,7 +96,7 @@ impl SamplePreparer {
                 }
                 Content::Video(clip) => {
                     let info = clip_info(clip).map_err(unreadable(origin))?;
-                    let plan = self.plan(clip, &info).map_err(refused(origin))?;
+                    let plan = self.sampling.plan(clip, &info).map_err(refused(origin))?;
                     let (width, height) = (info.width as usize, info.height as usize);
                     sizes.push(VisualSize::Video { num_frames: plan.indices.len(), width, height });
                 }
@@ -135,28 +156,13 @@ impl SamplePreparer {
                 }
                 Content::Video(clip) => {
                     let info = clip_info(clip).map_err(unreadable(origin))?;
-                    let plan = self.plan(clip, &info).map_err(refused(origin))?;
+                    let plan = self.sampling.plan(clip, &info).map_err(refused(origin))?;
                     let frames = load_frames(clip, &plan.indices).map_err(unreadable(origin))?;
                     visuals.push(Visual::Video { frames, sample_fps: plan.sample_fps });
                 }
             }
         }
         Ok(visuals)
-    }
-
-    fn plan(&self, clip: &VideoRef, info: &ClipInfo) -> Result<FramePlan, ProcessorError> {
-        match &clip.frames {
-            Frames::Files { fps, .. } => Ok(FramePlan::whole(info.num_frames, *fps)),
-            Frames::Video { fps, start_sec, end_sec, .. } => {
-                let range = frame_range(info.num_frames, info.fps, *start_sec, *end_sec)?;
-                let wish = FrameWish::Fps {
-                    fps: fps.unwrap_or(self.sampling.fps),
-                    min_frames: DEFAULT_MIN_FRAMES.min(self.sampling.max_frames),
-                    max_frames: self.sampling.max_frames,
-                };
-                plan_frames(SamplingRule::QwenVlUtils, range, info.fps, wish)
-            }
-        }
     }
 }
 

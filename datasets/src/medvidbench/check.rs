@@ -42,11 +42,21 @@ impl MedVidBenchFile {
     pub fn check(&self, media: MediaCheck) -> Vec<RowProblem> {
         (0..self.len())
             .into_par_iter()
-            .filter_map(|row| {
-                let checked = self.get(row).and_then(|sample| check_media(&sample, media));
-                checked.err().map(|error| RowProblem::new(row, &error))
-            })
+            .filter_map(|row| self.check_row(row, media).err().map(|error| RowProblem::new(row, &error)))
             .collect()
+    }
+
+    /// The sample in `row`, its media looked at.
+    ///
+    /// # Errors
+    /// What is wrong with the record or its media.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn check_row(&self, row: usize, media: MediaCheck) -> Result<TaskSample, DatasetError> {
+        let sample = self.get(row)?;
+        check_media(&sample, media)?;
+        Ok(sample)
     }
 
     /// Counts the rows by source and task.

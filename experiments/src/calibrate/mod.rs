@@ -1,13 +1,18 @@
 //! What a model's rewards look like before training: the table that normalizations look datasets and tasks up in.
 //!
-//! [`Calibrator`] measures a model on records. [`Measured`] values become a [`Calibration`], a report of what it covers and
+//! [`Calibrator`] measures a model on records, [`from_rollouts`] reads what a run stored. [`Measured`] values become a [`Calibration`], a report of what it covers and
 //! a picture.
 
 mod calibrator;
 mod coverage;
 mod picture;
+mod rollouts;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use medgrpo_datasets::{SourceId, TaskKind};
@@ -17,8 +22,9 @@ use medgrpo_rewards::{
 };
 
 pub(crate) use calibrator::Calibrator;
+pub(crate) use rollouts::from_rollouts;
 
-use crate::run_dir::write_atomic;
+use crate::{config::resolved::Stage, run_dir::write_atomic};
 
 /// Values of every component, by whose they are.
 #[derive(Debug, Default)]
@@ -108,8 +114,25 @@ pub(crate) fn write(
     Ok(table)
 }
 
+/// The table that a stage's normalization uses: the one its config names, or the run's own in `folder`; `None` where there
+/// is none yet, or none is needed.
+pub(crate) fn table_of(stage: &Stage, folder: &Path) -> Result<Option<Calibration>> {
+    let settings = stage.recipe.on_policy().and_then(|grpo| grpo.rewards.normalization.calibration());
+    let Some(settings) = settings else { return Ok(None) };
+    let path = settings.table.clone().unwrap_or_else(|| calibration_file(folder, &stage.name));
+    if settings.table.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    read(&path).map(Some)
+}
+
+/// Where a run keeps the calibration of a stage; its picture is beside it as SVG.
+pub(crate) fn calibration_file(folder: &Path, stage: &str) -> PathBuf {
+    folder.join(format!("calibration-{stage}.json"))
+}
+
 /// Reads a table.
-pub(crate) fn read(path: &Path) -> Result<Calibration> {
+fn read(path: &Path) -> Result<Calibration> {
     let told = || path.display().to_string();
     let bytes = fs::read(path).with_context(told)?;
     let table: Calibration = serde_json::from_slice(&bytes).with_context(|| {

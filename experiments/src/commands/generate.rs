@@ -1,4 +1,6 @@
-//! `medgrpo generate`: the model's own answers.
+//! `medgrpo generate`: the model's own answers, to conversations here, to benchmark records in [`predict`].
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use burn::tensor::backend::AutodiffBackend;
@@ -19,8 +21,9 @@ use serde::Serialize;
 
 use super::inference::{Conversation, Conversations, LastTurn, ResultLines};
 use crate::{
-    cli::GenerateArgs,
+    cli::{GenerateArgs, InputArgs, ModelArg},
     device::{Job, run_on, use_threads, workers},
+    predict,
 };
 
 #[derive(Serialize)]
@@ -38,12 +41,27 @@ struct CompletionLine {
 
 struct Generate<'a> {
     args: &'a GenerateArgs,
+    model_dir: PathBuf,
     conversations: Conversations,
     config: GenerationConfig,
     workers: Workers,
 }
 
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
+    match (&args.data, &args.records.records) {
+        (Some(data), _) => answer_conversations(args, data),
+        (None, Some(records)) => predict::run(args, records),
+        (None, None) => bail!("give --data or --records"),
+    }
+}
+
+fn answer_conversations(args: &GenerateArgs, data: &Path) -> Result<()> {
+    let ModelArg::Dir(model_dir) = args.model.clone() else {
+        bail!("--model URL answers --records only; --data needs a checkpoint directory");
+    };
+    let Some(max_new_tokens) = args.max_new_tokens.of_conversations() else {
+        bail!("--max-new-tokens names a task, but conversations have none: give one number");
+    };
     use_threads(args.device.threads)?;
     let sampling = Sampling {
         temperature: args.temperature,
@@ -51,32 +69,29 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
         top_k: args.top_k,
         repetition_penalty: args.repetition_penalty,
     };
-    if args.num_generations == 0 || args.max_new_tokens == 0 {
-        bail!("--num-generations and --max-new-tokens must be at least 1");
+    if args.num_generations == 0 {
+        bail!("--num-generations must be at least 1");
     }
     if !(args.temperature >= 0.0 && args.top_p > 0.0 && args.repetition_penalty > 0.0) {
         bail!("--temperature must not be negative; --top-p and --repetition-penalty must be positive");
     }
-    let conversations = Conversations::open(&args.input, LastTurn::Open)?;
-    let stop_ids = match read_stop_ids(&args.input.model)? {
+    let input = InputArgs { model: model_dir.clone(), data: data.to_owned() };
+    let conversations = Conversations::open(&input, LastTurn::Open)?;
+    let stop_ids = match read_stop_ids(&model_dir)? {
         Some(ids) => ids,
         None => stop_ids(conversations.preparer.processor.tokenizer()),
     };
-    let config = GenerationConfig {
-        num_generations: args.num_generations,
-        max_new_tokens: args.max_new_tokens,
-        sampling,
-        stop_ids,
-    };
+    let config =
+        GenerationConfig { num_generations: args.num_generations, max_new_tokens, sampling, stop_ids };
     let workers = workers(&args.device)?;
-    run_on(args.device.device, Generate { args, conversations, config, workers })
+    run_on(args.device.device, Generate { args, model_dir, conversations, config, workers })
 }
 
 impl Job for Generate<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
-        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.args.input.model, device)?;
+        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.model_dir, device)?;
         let tokenizer = self.conversations.preparer.processor.tokenizer();
         let answer = |batch: &[Conversation]| -> Result<Vec<GenerateLine>> {
             let prompts: Vec<&Encoded> = batch.iter().map(|conversation| &conversation.prompt).collect();

@@ -1,23 +1,26 @@
 //! Answers to the evaluation splits and what they are worth.
 
 use std::{
-    fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::backend::Backend;
 use medgrpo_datasets::{Dataset, TaskSample};
 use medgrpo_model::vlm::Vlm;
 use medgrpo_rewards::leaderboard::{Options, Report, Rules, constant_baseline, evaluate_with};
-use medgrpo_trainers::{predict::Predictor, prepare::SamplePreparer, workers::Workers};
+use medgrpo_trainers::{
+    predict::{Answer, Predictor, stop_ids},
+    prepare::SamplePreparer,
+    workers::Workers,
+};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     build::{DataFile, EvalSplit},
     config::resolved::Evaluate,
+    predict::{Prediction, read_predictions},
     progress::Progress,
     run_dir::write_atomic,
 };
@@ -26,19 +29,6 @@ use crate::{
 const CHUNK: usize = 64;
 /// Rows of the training data that the constant baseline looks at.
 const MAX_BASELINE_ROWS: usize = 5_000;
-
-/// One answer, as stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Prediction {
-    /// Row of the split's file.
-    pub(super) row: usize,
-    task: String,
-    source: String,
-    /// What the model said.
-    pub(super) prediction: String,
-    /// The demonstrated answer, to read beside it.
-    answer: Option<String>,
-}
 
 /// Evaluates models on the splits of one run.
 pub(super) struct Evaluator<'a> {
@@ -82,17 +72,17 @@ impl Evaluator<'_> {
             .map(|split| {
                 let places = split.places(limit);
                 let path = self.path(&split.name, label);
-                let texts = match stored(&path, places.len())? {
-                    Some(texts) => texts,
+                let samples = samples(&split.file, &places)?;
+                let answers = match stored(&path, places.len())? {
+                    Some(answers) => answers,
                     None => {
                         let model = loaded.take().map_or_else(&model, Ok)?;
-                        let texts = self.answer(split, &places, label, &model, device)?;
+                        let answers = self.answer(split, &places, label, &model, device)?;
                         loaded = Some(model);
-                        texts
+                        store(&path, &samples, answers)?
                     }
                 };
-                let samples = samples(&split.file, &places)?;
-                self.store(&path, &samples, &texts)?;
+                let texts = answers.into_iter().map(|answer| answer.prediction).collect();
                 Ok(SplitResult::new(split, samples, texts))
             })
             .collect()
@@ -105,17 +95,19 @@ impl Evaluator<'_> {
         label: &str,
         model: &M,
         device: &B::Device,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<Answer>> {
         let progress =
             Progress::start(&format!("evaluate {label} on {}", split.name), places.len(), "records");
         let max_new_tokens = |task| self.settings.max_new_tokens.get(task);
+        let tokenizer = self.preparer.processor.tokenizer();
         let predictor = Predictor {
-            tokenizer: self.preparer.processor.tokenizer(),
+            tokenizer,
+            stop_ids: &stop_ids(tokenizer),
             max_new_tokens: &max_new_tokens,
             batch_size: self.settings.batch_size,
             workers: self.workers,
         };
-        let mut texts = Vec::with_capacity(places.len());
+        let mut answers = Vec::with_capacity(places.len());
         let done = AtomicUsize::new(0);
         // Whole batches a task, so that chunks of mixed tasks don't leave many small ones.
         for chunk in places.chunks(CHUNK.max(self.settings.batch_size * 8)) {
@@ -126,12 +118,12 @@ impl Evaluator<'_> {
                     self.preparer.prepare(split.file.origin(&sample), sample)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            texts.extend(predictor.predict(model, &prepared, device, |answered| {
+            answers.extend(predictor.predict(model, &prepared, device, |answered| {
                 progress.set(done.fetch_add(answered, Ordering::Relaxed) + answered);
             })?);
         }
         progress.finish();
-        Ok(texts)
+        Ok(answers)
     }
 
     /// What the best constant answers of the training data are worth.
@@ -153,37 +145,25 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn path(&self, split: &str, label: &str) -> PathBuf {
-        self.predictions.join(format!("{split}-{label}.json"))
-    }
-
-    fn store(&self, path: &std::path::Path, samples: &[TaskSample], texts: &[String]) -> Result<()> {
-        let predictions: Vec<Prediction> = samples
-            .iter()
-            .zip(texts)
-            .map(|(sample, text)| Prediction {
-                row: sample.row,
-                task: sample.task.key().to_owned(),
-                source: sample.source.to_string(),
-                prediction: text.clone(),
-                answer: sample.answer.clone(),
-            })
-            .collect();
-        Ok(write_atomic(path, &serde_json::to_vec_pretty(&predictions)?)?)
+        self.predictions.join(format!("{split}-{label}.jsonl"))
     }
 }
 
-/// Reads stored answers; `None` if there are none yet.
-pub(super) fn read_predictions(path: &std::path::Path) -> Result<Option<Vec<Prediction>>> {
+/// Writes answers in the form of `medgrpo generate --records`.
+fn store(path: &Path, samples: &[TaskSample], answers: Vec<Answer>) -> Result<Vec<Prediction>> {
+    let predictions: Vec<Prediction> =
+        samples.iter().zip(answers).map(|(sample, answer)| Prediction::new(sample, answer)).collect();
+    let lines: Vec<u8> = predictions.iter().flat_map(Prediction::to_line).collect();
+    write_atomic(path, &lines)?;
+    Ok(predictions)
+}
+
+/// Answers of an earlier start of the run; `None` if there are none or not `count`.
+fn stored(path: &Path, count: usize) -> Result<Option<Vec<Prediction>>> {
     if !path.exists() {
         return Ok(None);
     }
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(Some(serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?))
-}
-
-fn stored(path: &std::path::Path, count: usize) -> Result<Option<Vec<String>>> {
-    let stored = read_predictions(path)?.filter(|predictions| predictions.len() == count);
-    Ok(stored.map(|predictions| predictions.into_iter().map(|prediction| prediction.prediction).collect()))
+    Ok(Some(read_predictions(path)?).filter(|predictions| predictions.len() == count))
 }
 
 fn samples(file: &DataFile, places: &[usize]) -> Result<Vec<TaskSample>> {

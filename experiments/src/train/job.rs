@@ -27,10 +27,6 @@ use medgrpo_trainers::{
     trainer::{LoopConfig, Stage},
     workers::Workers,
 };
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 
 use super::{
     checkpoints::{checkpoint_dir, newest},
@@ -47,6 +43,7 @@ use crate::{
     environment::Environment,
     progress::Progress,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir},
+    stop,
 };
 
 /// The label of the model before any stage.
@@ -71,14 +68,7 @@ impl<'a> TrainJob<'a> {
         workers: Workers,
         environment: Environment,
     ) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        // SIGTERM is what schedulers send. SIGHUP is left alone, so that `nohup` works.
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the second signal finds the flag set and ends the process at once.
-            flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-                .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-                .context("Ctrl-C cannot be caught")?;
-        }
+        let stop = stop::on_signal()?;
         Ok(Self {
             experiment,
             run_dir,

@@ -11,7 +11,6 @@ use std::{
 
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::checkpoint::CheckpointSource;
-use medgrpo_rewards::Score;
 use medgrpo_trainers::{
     TrainError,
     checkpoint::{self, TrainState},
@@ -20,7 +19,6 @@ use medgrpo_trainers::{
     rollout::RolloutGroup,
     trainer::{Flow, Observer, StepReport},
 };
-use serde::Serialize;
 
 use super::{
     checkpoints::{checkpoint_dir, prune},
@@ -29,6 +27,7 @@ use super::{
 use crate::{
     config::resolved,
     progress::Progress,
+    rollouts::StoredGroup,
     run_dir::{JsonLines, Position},
 };
 
@@ -53,66 +52,13 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) stopped: bool,
 }
 
-/// A group as it stands in `rollouts.jsonl`.
-#[derive(Serialize)]
-struct RolloutLine<'a> {
-    /// File and row: `medgrpo rewards rescore` finds the truth by it.
-    origin: &'a str,
-    row: usize,
-    task: &'static str,
-    source: &'a str,
-    completions: Vec<CompletionLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct CompletionLine<'a> {
-    text: &'a str,
-    num_tokens: usize,
-    truncated: bool,
-    reward: Option<f32>,
-    raw: Option<f32>,
-    advantage: f32,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    parts: BTreeMap<String, f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unscored: Option<&'a str>,
-}
-
 impl<B: AutodiffBackend> RunObserver<'_, B> {
     fn log_rollouts(&mut self, at: Position, report: &StepReport<'_>) -> Result<(), TrainError> {
         for (group, advantages) in report.groups.iter().zip(report.advantages) {
             if group.completions.iter().all(|completion| completion.score.is_none()) {
                 continue;
             }
-            let sample = &group.prepared.sample;
-            let completions = group.completions.iter().zip(advantages).map(|(completion, advantage)| {
-                let mut line = CompletionLine {
-                    text: &completion.text,
-                    num_tokens: completion.token_ids.len(),
-                    truncated: completion.truncated,
-                    reward: completion.reward(),
-                    raw: None,
-                    advantage: *advantage,
-                    parts: BTreeMap::new(),
-                    unscored: None,
-                };
-                match &completion.score {
-                    Some(Score::Scored { raw, parts, .. }) => {
-                        line.raw = Some(*raw);
-                        line.parts = parts.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-                    }
-                    Some(Score::Unscored(reason)) => line.unscored = Some(reason),
-                    None => {}
-                }
-                line
-            });
-            let line = RolloutLine {
-                origin: &group.prepared.origin,
-                row: sample.row,
-                task: sample.task.key(),
-                source: sample.source.as_str(),
-                completions: completions.collect(),
-            };
+            let line = StoredGroup::new(group, advantages);
             self.rollouts.append(at, &line).map_err(observer_error)?;
         }
         Ok(())

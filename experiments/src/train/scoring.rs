@@ -1,7 +1,5 @@
 //! What a stage scores its completions with: experts, normalization and, where one is needed, its calibration.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::Backend;
 use medgrpo_model::vlm::Vlm;
@@ -11,7 +9,7 @@ use medgrpo_trainers::prepare::SamplePreparer;
 use super::job::TrainJob;
 use crate::{
     build::{self, Experts, Scoring, seed_of_stage},
-    calibrate::{self, Calibrator},
+    calibrate::{self, Calibrator, calibration_file},
     config::resolved::{Grpo, Stage},
 };
 
@@ -23,11 +21,6 @@ pub(super) struct StageStart<'a> {
     pub(super) done: usize,
     pub(super) preparer: &'a SamplePreparer,
     pub(super) stop_ids: &'a [u32],
-}
-
-/// Where a run keeps the calibration of a stage; its picture is beside it as SVG.
-pub(super) fn calibration_file(root: &Path, stage: &str) -> PathBuf {
-    root.join(format!("calibration-{stage}.json"))
 }
 
 impl TrainJob<'_> {
@@ -42,22 +35,21 @@ impl TrainJob<'_> {
     ) -> Result<Option<Scoring>> {
         let tasks = &start.stage.data.tasks;
         let experts = build::open_experts(&grpo.rewards, tasks, self.run_dir.path())?;
-        let table = match grpo.rewards.normalization.calibration() {
-            None => None,
-            Some(settings) => match &settings.table {
-                Some(path) => Some(calibrate::read(path)?),
-                None => match self.calibration(start, grpo, &experts, model, device)? {
+        let table = match calibrate::table_of(start.stage, self.run_dir.path())? {
+            None if grpo.rewards.normalization.calibration().is_some() => {
+                match self.calibration(start, grpo, &experts, model, device)? {
                     Some(table) => Some(table),
                     None => return Ok(None),
-                },
-            },
+                }
+            }
+            table => table,
         };
         let normaliser = build::normaliser(&grpo.rewards.normalization, table)?;
         let reward = build::reward(&grpo.rewards, grpo.max_completion_length, &experts, &normaliser)?;
         Ok(Some(Scoring { reward, normaliser }))
     }
 
-    /// The stage's own table: read if an earlier start of the run wrote it, else measured.
+    /// The stage's own table, measured. `None` if the run was asked to stop meanwhile.
     fn calibration<B: Backend, M: Vlm<B>>(
         &self,
         start: &StageStart<'_>,
@@ -67,9 +59,6 @@ impl TrainJob<'_> {
         device: &B::Device,
     ) -> Result<Option<Calibration>> {
         let path = calibration_file(self.run_dir.path(), &start.stage.name);
-        if path.exists() {
-            return Ok(Some(calibrate::read(&path)?));
-        }
         if start.done > 0 {
             bail!(
                 "{}: is gone, and the model it was measured on has been trained since; put it back, or name a table in \

@@ -7,11 +7,13 @@ use medgrpo_datasets::{Dataset, TaskKind};
 use medgrpo_rewards::leaderboard::Report;
 use serde_json::{Value, json};
 
-use super::evaluation::{SplitResult, read_predictions};
+use super::evaluation::SplitResult;
 use crate::{
     build::EvalSplit,
+    calibrate::calibration_file,
     cards::{answer, card},
     config::resolved::Experiment,
+    predict::read_predictions,
     report::{EvaluationTable, History, Page, Row, SampleCard, curves_svg, page_html},
     run_dir::{CURVES_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
 };
@@ -69,7 +71,7 @@ pub(super) fn write(
 fn calibrations(root: &Path, stages: &[String]) -> Result<Vec<(String, String)>> {
     let mut pictures = Vec::new();
     for stage in stages {
-        let path = super::scoring::calibration_file(root, stage).with_extension("svg");
+        let path = calibration_file(root, stage).with_extension("svg");
         if path.exists() {
             let svg = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             pictures.push((stage.clone(), svg));
@@ -130,10 +132,10 @@ fn cards(predictions: &Path, eval: &[EvalSplit], labels: &[&str]) -> Result<Vec<
     for split in eval {
         let mut answers: Vec<(&str, BTreeMap<usize, String>)> = Vec::new();
         for label in labels {
-            let stored = read_predictions(&predictions.join(format!("{}-{label}.json", split.name)))?
-                .unwrap_or_default();
-            answers
-                .push((*label, stored.into_iter().map(|answer| (answer.row, answer.prediction)).collect()));
+            let path = predictions.join(format!("{}-{label}.jsonl", split.name));
+            let stored = if path.exists() { read_predictions(&path)? } else { Vec::new() };
+            let texts = stored.into_iter().map(|answer| (answer.index, answer.prediction));
+            answers.push((*label, texts.collect()));
         }
         for task in TaskKind::BENCHMARK {
             let answered = |place: &usize| {

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod contracts;
+mod external;
+mod records;
 mod rewards;
 
 use std::{

@@ -22,7 +22,7 @@ fn place(run: &Run) -> String {
         .collect();
     let after = match run.logged_steps().last() {
         Some((stage, step)) => format!("after step {step} of stage {stage}"),
-        None if run.path().join("predictions/test-base.json").exists() => "before its first step".to_owned(),
+        None if run.path().join("predictions/test-base.jsonl").exists() => "before its first step".to_owned(),
         None if run.path().join("model-init").exists() => "before or in the first evaluation".to_owned(),
         None => "before its model".to_owned(),
     };
@@ -71,12 +71,12 @@ fn runs_killed_while_they_write_end_like_an_unbroken_one() {
         ("run", "config.toml", true),
         ("run", ".tmp-init-", false),
         ("run", "model-init", true),
-        ("run/predictions", "test-base.json", true),
+        ("run/predictions", "test-base.jsonl", true),
         ("run/checkpoints", ".tmp-checkpoint-", false),
         ("run/checkpoints", "00-sft-step-000006", false),
         ("run/checkpoints", ".tmp-removed", false),
         ("run/checkpoints", "00-sft-step-000008", false),
-        ("run/predictions", "test-sft.json", false),
+        ("run/predictions", "test-sft.jsonl", false),
         ("run/checkpoints", "01-medgrpo-step-000002", false),
         ("run/checkpoints", ".tmp-checkpoint-", false),
         ("run", ".tmp-model-", false),

@@ -175,7 +175,7 @@ impl Outcome {
     fn assert_equal(&self, other: &Self, what: &str) {
         let names = |outcome: &Self| outcome.0.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(self), names(other), "{what}: the files");
-        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-medgrpo.json"] {
+        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-medgrpo.jsonl"] {
             assert!(self.0.contains_key(wanted), "{wanted} is not compared");
         }
         let differing: Vec<_> = self.0.keys().filter(|name| self.0[*name] != other.0[*name]).collect();

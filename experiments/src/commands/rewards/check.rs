@@ -26,7 +26,7 @@ pub(in super::super) fn run(args: &RewardsCheckArgs) -> Result<()> {
     }
     let experiment = config::load(&args.config, &args.overrides)?;
     let index = stage_index(&experiment, args.stage)?;
-    let reward = reward_of(&experiment, index)?;
+    let reward = reward_of(&experiment, index, &experiment.out)?;
     render_practice_set(&experiment)?;
     let stage = &experiment.stages[index];
     let files = build::open_train(&experiment)?;

@@ -7,12 +7,15 @@ pub(crate) use check::Violated;
 pub(super) use check::run as check;
 pub(super) use rescore::run as rescore;
 
+use std::{path::Path, sync::Arc};
+
 use anyhow::{Context, Result, bail};
-use medgrpo_rewards::PerTask;
+use medgrpo_rewards::{Reward, compose::normalise::Identity};
 
 use crate::{
-    build,
+    build, calibrate,
     config::resolved::{Experiment, Recipe},
+    print,
 };
 
 /// The stage that is meant: `wanted`, or the last one with a reward.
@@ -29,14 +32,20 @@ fn stage_index(experiment: &Experiment, wanted: Option<usize>) -> Result<usize> 
     }
 }
 
-/// The reward of a stage.
-fn reward_of(experiment: &Experiment, index: usize) -> Result<PerTask> {
+/// The reward of a stage. `folder` may hold the calibration of a run; where there is none, components are paid as measured,
+/// and a line says so.
+fn reward_of(experiment: &Experiment, index: usize, folder: &Path) -> Result<Arc<dyn Reward>> {
     let stage = &experiment.stages[index];
-    match &stage.recipe {
-        Recipe::Grpo(config) => Ok(build::reward(config.rewards)),
-        Recipe::Sft => bail!(
-            "stage {index} (\"{}\") is supervised and has no reward: choose another --stage",
-            stage.name
-        ),
-    }
+    let Some(grpo) = stage.recipe.on_policy() else {
+        bail!("stage {index} (\"{}\") is supervised and has no reward: choose another --stage", stage.name)
+    };
+    let experts = build::open_experts(&grpo.rewards, &stage.data.tasks, folder)?;
+    let normaliser = match calibrate::table_of(stage, folder)? {
+        None if grpo.rewards.normalization.calibration().is_some() => {
+            print("the normalization has no calibration yet: components are paid as measured");
+            Arc::new(Identity)
+        }
+        table => build::normaliser(&grpo.rewards.normalization, table)?,
+    };
+    build::reward(&grpo.rewards, grpo.max_completion_length, &experts, &normaliser)
 }

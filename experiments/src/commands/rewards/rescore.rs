@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{BufRead as _, BufReader},
+    path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
 use medgrpo_datasets::{Dataset as _, TaskKind, TaskSample};
-use medgrpo_rewards::{PerTask, Response, Reward as _, Score, audit::rank::rank_correlation};
-use serde::{Deserialize, Serialize};
+use medgrpo_rewards::{Response, Reward, Score, audit::rank::rank_correlation};
+use serde::Serialize;
 
 use super::{reward_of, stage_index};
 use crate::{
@@ -17,54 +17,31 @@ use crate::{
     cli::RescoreArgs,
     config::{self, resolved::Experiment},
     print,
-    run_dir::{CONFIG_FILE, ROLLOUTS_FILE, write_atomic},
+    rollouts::{StoredGroup, StoredLine, Worth, for_each_line},
+    run_dir::{CONFIG_FILE, Position, ROLLOUTS_FILE, write_atomic},
 };
 
-/// A line of `rollouts.jsonl`, as far as it is needed.
-#[derive(Deserialize)]
-struct Stored {
-    stage: usize,
-    step: usize,
-    /// Absent in runs from before it was written.
-    origin: Option<String>,
-    row: usize,
-    task: String,
-    source: String,
-    completions: Vec<StoredCompletion>,
-}
-
-#[derive(Deserialize)]
-struct StoredCompletion {
-    text: String,
-    num_tokens: usize,
-    truncated: bool,
-    reward: Option<f32>,
-}
-
-/// The same with its new rewards.
+/// A stored completion with its new reward.
 #[derive(Serialize)]
 struct Rescored<'a> {
-    stage: usize,
-    step: usize,
-    origin: &'a str,
-    row: usize,
-    task: &'a str,
-    source: &'a str,
-    completions: Vec<RescoredCompletion<'a>>,
-}
-
-#[derive(Serialize)]
-struct RescoredCompletion<'a> {
     text: &'a str,
     num_tokens: usize,
     truncated: bool,
     old_reward: Option<f32>,
-    reward: Option<f32>,
-    raw: Option<f32>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    parts: BTreeMap<String, f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unscored: Option<String>,
+    #[serde(flatten)]
+    worth: Worth,
+}
+
+/// A stored group with its new rewards.
+#[derive(Serialize)]
+struct RescoredGroup<'a> {
+    #[serde(flatten)]
+    at: Position,
+    origin: &'a str,
+    row: usize,
+    task: &'a str,
+    source: &'a str,
+    completions: Vec<Rescored<'a>>,
 }
 
 /// Old against new, over the groups of a dataset and task.
@@ -99,36 +76,27 @@ pub(in super::super) fn run(args: &RescoreArgs) -> Result<()> {
         (None, None) => None,
         (wanted, _) => Some(stage_index(&paying, wanted)?),
     };
-    let mut rewards = Rewards { experiment: &paying, chosen, built: BTreeMap::new() };
+    let mut rewards = Rewards { experiment: &paying, folder: &args.run, chosen, built: BTreeMap::new() };
     let truths = Truths::open(&trained)?;
     let path = args.run.join(ROLLOUTS_FILE);
     let mut comparisons: BTreeMap<(String, TaskKind), Comparison> = BTreeMap::new();
     let mut lines: Vec<u8> = Vec::new();
-    let mut reader = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
-    let mut line = Vec::new();
-    for number in 1.. {
-        let at = || format!("{}, line {number}", path.display());
-        line.clear();
-        reader.read_until(b'\n', &mut line).with_context(at)?;
-        // A run that goes on, or was killed, may end in half a line.
-        if !line.ends_with(b"\n") {
-            break;
-        }
-        let stored: Stored = serde_json::from_slice(&line).with_context(at)?;
-        let sample = truths.find(&stored).with_context(at)?;
-        let responses: Vec<Response<'_>> = stored
+    for_each_line(&path, |StoredLine { at, group }| {
+        let sample = truths.find(&group)?;
+        let responses: Vec<Response<'_>> = group
             .completions
             .iter()
             .map(|c| Response { text: &c.text, num_tokens: c.num_tokens, truncated: c.truncated })
             .collect();
-        let scores = rewards.of(stored.stage)?.score_group(&sample, &responses).with_context(at)?;
-        let comparison = comparisons.entry((stored.source.clone(), sample.task)).or_default();
-        comparison.add(&stored, &scores);
+        let scores = rewards.of(at.stage)?.score_group(&sample, &responses)?;
+        let comparison = comparisons.entry((group.source.clone(), sample.task)).or_default();
+        comparison.add(&group, &scores);
         if args.out.is_some() {
-            serde_json::to_writer(&mut lines, &rescored(&stored, &truths.origin_of(&stored), scores))?;
+            serde_json::to_writer(&mut lines, &rescored(at, &group, &scores))?;
             lines.push(b'\n');
         }
-    }
+        Ok(())
+    })?;
     if comparisons.is_empty() {
         bail!("{}: there are no rollouts in it: the run had no stage with a reward", path.display());
     }
@@ -142,20 +110,22 @@ pub(in super::super) fn run(args: &RescoreArgs) -> Result<()> {
 /// The rewards by stage, each built once.
 struct Rewards<'a> {
     experiment: &'a Experiment,
+    /// The run, which may hold calibrations.
+    folder: &'a Path,
     /// The stage whose reward is paid for all; otherwise each rollout's own.
     chosen: Option<usize>,
-    built: BTreeMap<usize, PerTask>,
+    built: BTreeMap<usize, Arc<dyn Reward>>,
 }
 
 impl Rewards<'_> {
-    fn of(&mut self, stage: usize) -> Result<&PerTask> {
+    fn of(&mut self, stage: usize) -> Result<Arc<dyn Reward>> {
         let index = stage_index(self.experiment, Some(self.chosen.unwrap_or(stage)))?;
-        match self.built.entry(index) {
-            std::collections::btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                Ok(free.insert(reward_of(self.experiment, index)?))
-            }
+        if let Some(known) = self.built.get(&index) {
+            return Ok(Arc::clone(known));
         }
+        let reward = reward_of(self.experiment, index, self.folder)?;
+        self.built.insert(index, Arc::clone(&reward));
+        Ok(reward)
     }
 }
 
@@ -178,18 +148,9 @@ impl Truths {
         Ok(Self { files, by_origin })
     }
 
-    /// The origin as stored; in older runs what can be told of it.
-    fn origin_of(&self, stored: &Stored) -> String {
-        match (&stored.origin, self.files.as_slice()) {
-            (Some(origin), _) => origin.clone(),
-            (None, [only]) => only.origin_of(stored.row),
-            (None, _) => format!("row {}", stored.row),
-        }
-    }
-
-    fn find(&self, stored: &Stored) -> Result<TaskSample> {
-        let origin = self.origin_of(stored);
-        let Some(&(file, place)) = self.by_origin.get(&origin) else {
+    fn find(&self, stored: &StoredGroup) -> Result<TaskSample> {
+        let origin = &stored.origin;
+        let Some(&(file, place)) = self.by_origin.get(origin) else {
             bail!(
                 "{origin} is not among the usable rows of `data.train` of the run: bring the data back to where it was"
             );
@@ -209,7 +170,7 @@ impl Truths {
 }
 
 impl Comparison {
-    fn add(&mut self, stored: &Stored, scores: &[Score]) {
+    fn add(&mut self, stored: &StoredGroup, scores: &[Score]) {
         self.groups += 1;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         for (completion, score) in stored.completions.iter().zip(scores) {
@@ -221,13 +182,13 @@ impl Comparison {
                     None
                 }
             };
-            self.changed += usize::from(match (completion.reward, value) {
+            self.changed += usize::from(match (completion.worth.reward, value) {
                 (Some(before), Some(now)) => (before - now).abs() > SAME,
                 (before, now) => before.is_some() != now.is_some(),
             });
-            self.old.extend(completion.reward);
+            self.old.extend(completion.worth.reward);
             self.new.extend(value);
-            if let (Some(before), Some(now)) = (completion.reward, value) {
+            if let (Some(before), Some(now)) = (completion.worth.reward, value) {
                 old.push(before);
                 new.push(now);
             }
@@ -236,35 +197,21 @@ impl Comparison {
     }
 }
 
-fn rescored<'a>(stored: &'a Stored, origin: &'a str, scores: Vec<Score>) -> Rescored<'a> {
-    let completion = |(stored, score): (&'a StoredCompletion, Score)| {
-        let mut line = RescoredCompletion {
-            text: &stored.text,
-            num_tokens: stored.num_tokens,
-            truncated: stored.truncated,
-            old_reward: stored.reward,
-            reward: None,
-            raw: None,
-            parts: BTreeMap::new(),
-            unscored: None,
-        };
-        match score {
-            Score::Scored { value, raw, parts } => {
-                (line.reward, line.raw) = (Some(value), Some(raw));
-                line.parts = parts.into_iter().map(|(name, value)| (name.into_owned(), value)).collect();
-            }
-            Score::Unscored(reason) => line.unscored = Some(reason),
-        }
-        line
-    };
-    Rescored {
-        stage: stored.stage,
-        step: stored.step,
-        origin,
+fn rescored<'a>(at: Position, stored: &'a StoredGroup, scores: &[Score]) -> RescoredGroup<'a> {
+    let completions = stored.completions.iter().zip(scores).map(|(stored, score)| Rescored {
+        text: &stored.text,
+        num_tokens: stored.num_tokens,
+        truncated: stored.truncated,
+        old_reward: stored.worth.reward,
+        worth: score.into(),
+    });
+    RescoredGroup {
+        at,
+        origin: &stored.origin,
         row: stored.row,
         task: &stored.task,
         source: &stored.source,
-        completions: stored.completions.iter().zip(scores).map(completion).collect(),
+        completions: completions.collect(),
     }
 }
 
@@ -294,18 +241,18 @@ fn table(comparisons: &BTreeMap<(String, TaskKind), Comparison>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollouts::StoredCompletion;
 
-    fn stored(rewards: &[Option<f32>]) -> Stored {
+    fn stored(rewards: &[Option<f32>]) -> StoredGroup {
         let completion = |reward: &Option<f32>| StoredCompletion {
             text: String::new(),
             num_tokens: 1,
             truncated: false,
-            reward: *reward,
+            worth: Worth { reward: *reward, ..Worth::default() },
+            advantage: 0.0,
         };
-        Stored {
-            stage: 0,
-            step: 1,
-            origin: None,
+        StoredGroup {
+            origin: "train.json, row 0".into(),
             row: 0,
             task: "tag".into(),
             source: "AVOS".into(),
