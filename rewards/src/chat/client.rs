@@ -16,7 +16,11 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
-use tokio::{runtime::Runtime, sync::Semaphore, time};
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, oneshot},
+    time,
+};
 
 use super::{
     ChatConfig, ChatError, ChatReply, ChatRequest,
@@ -155,17 +159,24 @@ impl ChatClient {
         for (index, request) in requests.into_iter().enumerate() {
             let (shared, stop, sender) = (Arc::clone(&self.shared), Arc::clone(&stop.0), sender.clone());
             runtime.spawn(async move {
+                // Held through pauses too: a server that is in trouble gets fewer requests. And until the result is
+                // taken: a receiver that says stop has not been overtaken by requests it did not want.
+                let Ok(_permit) = shared.permits.acquire().await else { return };
                 if let Some(result) = shared.complete(&request, &stop).await {
+                    let (taken, is_taken) = oneshot::channel();
                     // The receiver is gone only after a panic of its own.
-                    let _ = sender.send((index, result));
+                    if sender.send((index, result, taken)).is_ok() {
+                        let _ = is_taken.await;
+                    }
                 }
             });
         }
         drop(sender);
-        for (index, result) in results {
+        for (index, result, taken) in results {
             if on_result(index, result).is_break() {
                 stop.0.store(true, Ordering::Relaxed);
             }
+            let _ = taken.send(());
         }
     }
 }
@@ -196,8 +207,6 @@ impl Shared {
         request: &ChatRequest,
         stop: &AtomicBool,
     ) -> Option<Result<ChatReply, ChatError>> {
-        // Held through the pauses too: a server that is in trouble gets fewer requests.
-        let _permit = self.permits.acquire().await.ok()?;
         let body = self.body(request);
         let estimate = request.estimated_tokens();
         let (mut taken, mut failure) = (Duration::ZERO, None);

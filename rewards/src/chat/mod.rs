@@ -1,4 +1,4 @@
-//! A client for OpenAI-compatible chat endpoints: closed models, vLLM, SGLang, anything that serves `/chat/completions`.
+//! A client for OpenAI-compatible chat endpoints: closed models, vLLM, `SGLang`, anything that serves `/chat/completions`.
 //!
 //! Many requests are in flight at once, within limits of concurrency, requests and tokens per minute; passing faults are
 //! tried again until a deadline. The key comes from the environment and is shown to nobody. What is asked, and what the
