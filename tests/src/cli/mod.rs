@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod contracts;
+mod eval;
 
 use std::{
     path::{Path, PathBuf},
