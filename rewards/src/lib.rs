@@ -1,12 +1,14 @@
 //! Text in, number out: answer parsers, the benchmark's metrics, and rewards built on both.
 //!
-//! Rewards are pure functions of a sample and the responses to it. Model text is untrusted: whatever it holds gives a
-//! low score, never an error or a panic; an `Err` means that our side broke.
+//! Rewards are pure functions of a sample and the responses to it; only a [`judge`] may ask a server, through [`chat`].
+//! Model text is untrusted: whatever it holds gives a low score, never an error or a panic; an `Err` means that our side
+//! broke.
 //!
 //! [`parse`] reads answers, [`metric`] compares them with the truth, [`task`] and [`compose`] make rewards of that,
 //! [`leaderboard`] makes the benchmark's table of it.
 
 pub mod answer;
+pub mod chat;
 pub mod compose;
 pub mod embed;
 pub mod judge;

@@ -1,6 +1,6 @@
 //! Text embeddings behind a trait: the nearest-class step of next-action scoring, and caption similarity.
 //!
-//! This crate holds no network; a sentence encoder lives in the model crate. Here is only the map from text to vector.
+//! A sentence encoder lives in the model crate: this one holds no burn. Here is only the map from text to vector.
 
 use std::collections::HashMap;
 

@@ -4,6 +4,27 @@
 //! two sentences forgives a wrong instrument or vessel. [`Judge`] is what rewards and the leaderboard ask; who answers is
 //! a choice: a chat model behind an OpenAI-compatible API, recorded replies, or a rule that needs no network.
 
+pub mod budget;
+pub mod cache;
+mod flight;
+pub mod ledger;
+pub mod llm;
+pub mod offline;
+pub mod replay;
+pub mod reply;
+pub mod rubric;
+mod transcript;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::{Budget, Forecast, Prices, forecast};
+pub use ledger::{FailureLimit, JudgeStats};
+pub use llm::{LlmJudge, LlmJudgeConfig};
+pub use offline::OfflineJudge;
+pub use replay::{Recorded, ReplayJudge, ReplyRules};
+pub use rubric::Wording;
+
 use std::fmt;
 
 /// What a judgement is made of, in the order of [`Judgement::scores`]; the codes are the benchmark's.
