@@ -4,6 +4,7 @@ mod data;
 mod embedder;
 mod experts;
 mod init_model;
+mod judge;
 mod lengths;
 mod method;
 mod preparer;
@@ -13,6 +14,7 @@ pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train}
 pub use embedder::open_embedder;
 pub(crate) use experts::{embedder, open_experts, open_judge, prices};
 pub(crate) use init_model::init_model;
+pub(crate) use judge::{JudgeSpec, open_judge};
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
 pub(crate) use method::{Scoring, learner_config, on_policy, recipe, seed_of_stage};
 pub(crate) use preparer::preparer;

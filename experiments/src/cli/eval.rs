@@ -48,6 +48,12 @@ pub struct EvalArgs {
     /// The model behind a judge's address
     #[arg(long, value_name = "NAME")]
     pub judge_model: Option<String>,
+    /// The environment variable that holds the key for a judge's address; without it no key is sent
+    #[arg(long, value_name = "VARIABLE")]
+    pub judge_key_env: Option<String>,
+    /// Folder that keeps a model's judgements, so that none is paid for twice
+    #[arg(long, value_name = "DIR")]
+    pub judge_cache: Option<PathBuf>,
     /// Vectors of sentences for next-action answers that are no class: a sentence encoder, or a map from text to vector
     #[arg(long, value_name = "DIR|vectors:FILE")]
     pub embedder: Option<String>,

@@ -8,7 +8,7 @@ use super::{contracts::files, medgrpo, verb_on};
 use crate::{fixture, parity::loading::copy_of};
 
 /// Runs a command that must fail without leaving anything in the folder of `--out`.
-fn refuse(args: &[String], wanted: &[&str]) {
+pub(super) fn refuse(args: &[String], wanted: &[&str]) {
     let output = medgrpo(args);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod contracts;
+mod eval;
 mod external;
 mod records;
 mod rewards;

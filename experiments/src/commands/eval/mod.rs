@@ -15,7 +15,7 @@ use medgrpo_rewards::leaderboard::{
 use serde_json::{Value, json};
 
 use crate::{
-    build::{open_embedder, open_judge},
+    build::{JudgeSpec, open_embedder, open_judge},
     cli::EvalArgs,
     run_dir::write_atomic,
 };
@@ -64,7 +64,13 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     }
     let rules = Rules::from(args.rules);
     let embedder = args.embedder.as_deref().map(open_embedder).transpose()?;
-    let judge = open_judge(&args.judge, args.judge_model.as_deref(), rules)?;
+    let spec = JudgeSpec {
+        judge: &args.judge,
+        model: args.judge_model.as_deref(),
+        key_env: args.judge_key_env.as_deref(),
+        cache: args.judge_cache.as_ref(),
+    };
+    let judge = open_judge(spec, rules, embedder.as_ref())?;
     let records = files::read_records(&args.ground_truth)?;
     let train = args.train.as_deref().map(files::read_records).transpose()?;
     let answers = predictions::read_predictions(&args.predictions)?;
