@@ -26,7 +26,7 @@ mod how_to {}
 pub use answer::canonical_answer;
 pub use compose::PerTask;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use medgrpo_datasets::TaskSample;
 
@@ -109,6 +109,17 @@ pub trait Reward: Send + Sync {
     /// One [`Score`] per response, in order.
     fn score_group(&self, sample: &TaskSample, responses: &[Response<'_>])
     -> Result<Vec<Score>, RewardError>;
+}
+
+/// A shared reward is a reward.
+impl<R: Reward + ?Sized> Reward for Arc<R> {
+    fn score_group(
+        &self,
+        sample: &TaskSample,
+        responses: &[Response<'_>],
+    ) -> Result<Vec<Score>, RewardError> {
+        (**self).score_group(sample, responses)
+    }
 }
 
 /// A boxed reward is a reward.

@@ -29,7 +29,7 @@ pub(crate) fn open_experts(config: &Rewards, tasks: &[TaskKind], run_dir: &Path)
         _ => None,
     };
     let judge = match &config.judge {
-        Some(judge) if judges => Some(open_judge(judge, embedder.clone(), run_dir)?),
+        Some(judge) if judges => Some(stage_judge(judge, embedder.clone(), run_dir)?),
         _ => None,
     };
     Ok(Experts { embedder, judge })
@@ -41,7 +41,7 @@ pub(crate) fn embedder(spec: &str) -> Result<Arc<dyn TextEmbedder>> {
 }
 
 /// The judge of a config. What it tells of itself stands in every report.
-pub(crate) fn open_judge(
+fn stage_judge(
     config: &rewards::Judge,
     embedder: Option<Arc<dyn TextEmbedder>>,
     run_dir: &Path,

@@ -16,8 +16,22 @@ use medgrpo_rewards::{
     embed::TextEmbedder,
     judge::Judge,
     task::{
-        cvs::CvsReward, dvc::DvcReward, format::FormatReward, judged::JudgeReward, nap::NapReward,
-        rouge::RougeReward, similarity::SimilarityReward, skill::SkillReward, stg::StgReward, tag::TagReward,
+        cvs::CvsReward,
+        dvc::DvcReward,
+        format::FormatReward,
+        judged::JudgedReward,
+        nap::NapReward,
+        rouge::RougeReward,
+        similarity::SimilarityReward,
+        skill::SkillReward,
+        stg::StgReward,
+        tag::TagReward,
+        vqa::{
+            accuracy::AccuracyReward,
+            format::TagsReward,
+            length::{CorrectLengthReward, ExtendedChainReward},
+            semantic::SemanticAlignmentReward,
+        },
     },
 };
 

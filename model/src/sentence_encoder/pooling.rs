@@ -61,7 +61,7 @@ impl Pooling {
     }
 
     /// Hidden states `[batch, tokens, hidden]` to vectors `[batch, hidden * modes]`.
-    pub(super) fn forward<B: Backend>(&self, hidden: Tensor<B, 3>) -> Tensor<B, 2> {
+    pub(super) fn forward<B: Backend>(&self, hidden: &Tensor<B, 3>) -> Tensor<B, 2> {
         let num_tokens = hidden.dims()[1];
         let pooled = self.modes.iter().map(|mode| {
             let hidden = hidden.clone();

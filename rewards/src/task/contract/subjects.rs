@@ -176,9 +176,9 @@ fn dvc() -> Vec<Subject> {
     };
     let embedded = DvcReward { embedder: Some(Arc::new(HashedWords::default())), ..DvcReward::default() };
     vec![
-        with("dvc", Box::new(DvcReward::default())),
+        with("dvc", Box::<DvcReward>::default()),
         with("dvc, embedded", Box::new(embedded)),
-        with("dvc, in format", in_format(Box::new(DvcReward::default()), 0.0)),
+        with("dvc, in format", in_format(Box::<DvcReward>::default(), 0.0)),
     ]
 }
 
@@ -246,9 +246,9 @@ fn closed() -> Vec<Subject> {
         nap,
         cvs("cvs", Box::new(CvsReward)),
         cvs("cvs, in format", in_format(Box::new(CvsReward), 0.0)),
-        skill("skill", Box::new(SkillReward::default())),
+        skill("skill", Box::<SkillReward>::default()),
         skill("skill, exact", Box::new(SkillReward { exact_weight: 1.0 })),
-        skill("skill, in format", in_format(Box::new(SkillReward::default()), 0.0)),
+        skill("skill, in format", in_format(Box::<SkillReward>::default(), 0.0)),
     ]
 }
 
