@@ -2,12 +2,15 @@
 
 use std::{
     error::Error as _,
+    future::poll_fn,
     ops::ControlFlow,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -18,7 +21,7 @@ use reqwest::{
 use serde_json::{Map, Value, json};
 use tokio::{
     runtime::Runtime,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     time,
 };
 
@@ -154,10 +157,11 @@ impl ChatClient {
         mut on_result: impl FnMut(usize, Result<ChatReply, ChatError>) -> ControlFlow<()>,
     ) {
         let Some(runtime) = &self.runtime else { return };
-        let stop = StopOnDrop::default();
+        let stop = Stop::default();
+        let _stop_at_the_end = StopOnDrop(stop.clone());
         let (sender, results) = mpsc::channel();
         for (index, request) in requests.into_iter().enumerate() {
-            let (shared, stop, sender) = (Arc::clone(&self.shared), Arc::clone(&stop.0), sender.clone());
+            let (shared, stop, sender) = (Arc::clone(&self.shared), stop.clone(), sender.clone());
             runtime.spawn(async move {
                 // Held through pauses too: a server that is in trouble gets fewer requests. And until the result is
                 // taken: a receiver that says stop has not been overtaken by requests it did not want.
@@ -174,7 +178,7 @@ impl ChatClient {
         drop(sender);
         for (index, result, taken) in results {
             if on_result(index, result).is_break() {
-                stop.0.store(true, Ordering::Relaxed);
+                stop.tell();
             }
             let _ = taken.send(());
         }
@@ -190,36 +194,55 @@ impl Drop for ChatClient {
     }
 }
 
-/// Sends nothing more, also where the receiver panics.
-#[derive(Default)]
-struct StopOnDrop(Arc<AtomicBool>);
+/// Whether to send nothing more.
+#[derive(Clone, Default)]
+struct Stop(Arc<watch::Sender<bool>>);
+
+impl Stop {
+    fn tell(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// The result of the work; `None` if it is stopped before.
+    async fn or(&self, work: impl Future<Output = ()>) -> Option<()> {
+        let mut receiver = self.0.subscribe();
+        let (mut work, mut told) = (pin!(work), pin!(receiver.wait_for(|&told| told)));
+        poll_fn(|context| match (told.as_mut().poll(context), work.as_mut().poll(context)) {
+            (Poll::Ready(_), _) => Poll::Ready(None),
+            (_, Poll::Ready(())) => Poll::Ready(Some(())),
+            _ => Poll::Pending,
+        })
+        .await
+    }
+}
+
+/// Stops also where the receiver of results panics.
+struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.tell();
     }
 }
 
 impl Shared {
     /// One request with all its tries; `None` if it was not sent because everything stopped.
-    async fn complete(
-        &self,
-        request: &ChatRequest,
-        stop: &AtomicBool,
-    ) -> Option<Result<ChatReply, ChatError>> {
+    async fn complete(&self, request: &ChatRequest, stop: &Stop) -> Option<Result<ChatReply, ChatError>> {
         let body = self.body(request);
         let estimate = request.estimated_tokens();
         let (mut taken, mut failure) = (Duration::ZERO, None);
         for try_number in 0..=self.config.max_retries {
-            self.wait_for_the_server().await;
-            if let Some(requests) = &self.requests {
-                requests.acquire(1).await;
-            }
-            let ticket = match &self.tokens {
-                Some(tokens) => Some((tokens, tokens.acquire(estimate).await)),
-                None => None,
+            let mut ticket = None;
+            let may_be_sent = async {
+                self.wait_for_the_server().await;
+                if let Some(requests) = &self.requests {
+                    requests.acquire(1).await;
+                }
+                if let Some(tokens) = &self.tokens {
+                    ticket = Some((tokens, tokens.acquire(estimate).await));
+                }
             };
-            if stop.load(Ordering::Relaxed) {
+            if stop.or(may_be_sent).await.is_none() {
                 return failure.map(|failure| Err(ChatError::Failed(failure)));
             }
             let start = Instant::now();
@@ -237,7 +260,7 @@ impl Shared {
                     return Some(Ok(reply));
                 }
                 Err(Fault::Fatal(message)) => {
-                    stop.store(true, Ordering::Relaxed);
+                    stop.tell();
                     return Some(Err(ChatError::Fatal(self.blame(&message))));
                 }
                 Err(Fault::Refused(message)) => {
@@ -258,7 +281,8 @@ impl Shared {
             }
             failure = Some(given_up);
             if try_number < self.config.max_retries {
-                time::sleep(pause).await;
+                // Whether it was stopped is asked before the next try.
+                stop.or(time::sleep(pause)).await;
                 taken += pause;
             }
         }

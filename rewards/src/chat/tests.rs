@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     process::Command,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,8 +16,8 @@ use super::{
 
 fn config(server: &TestServer) -> ChatConfig {
     ChatConfig {
-        timeout: Duration::from_millis(400),
-        deadline: Duration::from_secs(5),
+        timeout: Duration::from_millis(1500),
+        deadline: Duration::from_secs(9),
         backoff: Duration::from_millis(4),
         ..ChatConfig::new(server.base_url(), "tiny")
     }
@@ -47,7 +48,7 @@ fn every_passing_fault_is_outlived_and_replies_keep_their_order() {
             _ if !is_first => Answer::Text(prompt),
             0 => status(429, "Retry-After: 0\r\n"),
             1 => status(500, ""),
-            2 => Answer::Silence(Duration::from_millis(600)),
+            2 => Answer::Silence(Duration::from_millis(1700)),
             3 => Answer::Bytes(Vec::new()),
             4 => Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"choices\"".to_vec()),
             5 => Answer::Status(200, String::new(), r#"{"choices": [{"message": {"content"#.into()),
@@ -57,13 +58,13 @@ fn every_passing_fault_is_outlived_and_replies_keep_their_order() {
             _ => Answer::Text(prompt),
         }
     });
-    let prompts = prompts(40);
+    let prompts = prompts(20);
     for (prompt, result) in prompts.iter().zip(ask(config(&server), &prompts)) {
         let reply = result.unwrap();
         assert_eq!(&reply.text, prompt);
         assert_eq!((reply.prompt_tokens, reply.completion_tokens), (100, 20));
     }
-    assert_eq!(server.seen().len(), 40 + 40 * NUM_FAULTS / (NUM_FAULTS + 1));
+    assert_eq!(server.seen().len(), 20 + 20 * NUM_FAULTS / (NUM_FAULTS + 1));
     assert!(server.most_in_flight() <= 8);
 }
 
@@ -88,7 +89,7 @@ fn what_never_ends_well_fails_with_its_reason() {
         (|| Answer::Status(200, String::new(), "x".repeat(9 << 20)), "longer than"),
     ] {
         let server = TestServer::start(move |_, _| answer());
-        let timeout = Duration::from_millis(if reason.contains("longer") { 2000 } else { 60 });
+        let timeout = Duration::from_millis(if reason.contains("60.0ms") { 60 } else { 3000 });
         let config = ChatConfig { max_retries: 2, timeout, ..config(&server) };
         let Err(ChatError::Failed(error)) = &ask(config, &prompts(1))[0] else { panic!("{reason}") };
         assert!(error.contains(reason) && error.contains("tiny at http://127.0.0.1"), "{error}");
@@ -119,10 +120,10 @@ fn the_server_says_when_to_come_back() {
         (seen[1].at - seen[0].at).as_secs_f64()
     };
     let seconds = wait_sec(|| "0.3".into());
-    assert!((0.3..2.0).contains(&seconds), "{seconds}");
+    assert!((0.3..5.0).contains(&seconds), "{seconds}");
     // A date has whole seconds: one that is 2 s ahead is 1 s ahead at least.
     let seconds = wait_sec(|| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2)));
-    assert!((0.9..3.5).contains(&seconds), "{seconds}");
+    assert!((0.9..6.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn the_deadline_bounds_all_tries() {
     let server = TestServer::start(|_, _| status(429, "Retry-After: 100\r\n"));
     let start = Instant::now();
     let Err(ChatError::Failed(error)) = &ask(config(&server), &prompts(1))[0] else { panic!() };
-    assert!(error.contains("asked to wait 100.0s: the deadline is 5.0s"), "{error}");
+    assert!(error.contains("asked to wait 100.0s: the deadline is 9.0s"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(2) && server.seen().len() == 1);
 
     let server = TestServer::start(|_, _| Answer::Silence(Duration::from_millis(150)));
@@ -143,7 +144,7 @@ fn the_deadline_bounds_all_tries() {
     let start = Instant::now();
     assert!(matches!(&ask(config, &prompts(1))[0], Err(ChatError::Failed(_))));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!((2..=4).contains(&server.seen().len()));
+    assert!((1..=4).contains(&server.seen().len()));
 }
 
 #[test]
@@ -186,26 +187,27 @@ fn concurrency_is_bounded_and_used() {
 
 #[test]
 fn a_minute_holds_no_more_than_its_limit() {
-    let limited = |limit: fn(&mut ChatConfig)| {
+    let assert_sent = |expected: usize, limit: fn(&mut ChatConfig)| {
         let server = TestServer::start(|_, _| Answer::Text(String::new()));
         let mut config = config(&server);
         limit(&mut config);
-        let url = config.base_url.clone();
-        // The fourth waits for the minute to end, and is left behind with its thread.
+        // The rest waits for the minute to end, and is left behind with its thread.
         std::thread::spawn(move || ask(config, &prompts(4)));
-        std::thread::sleep(Duration::from_millis(400));
-        (server.seen().len(), url)
+        for _ in 0..400 {
+            if server.seen().len() >= expected {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(server.seen().len(), expected);
     };
-    assert_eq!(limited(|config| config.requests_per_minute = Some(3)).0, 3);
+    assert_sent(3, |config| config.requests_per_minute = Some(3));
     // 2 tokens are expected of "prompt 0" and the server counts 120: two fit at first, after their replies none.
-    assert_eq!(
-        limited(|config| {
-            config.tokens_per_minute = Some(130);
-            config.max_concurrency = 1;
-        })
-        .0,
-        2
-    );
+    assert_sent(2, |config| {
+        config.tokens_per_minute = Some(130);
+        config.max_concurrency = 1;
+    });
 }
 
 #[test]
@@ -247,12 +249,37 @@ fn a_stop_sends_nothing_more_and_keeps_what_is_on_its_way() {
     assert!((4..=9).contains(&came.len()), "{}", came.len());
 }
 
+#[test]
+fn a_stop_waits_for_no_pause() {
+    // Whichever comes first is sent away, and while it waits the second ends well.
+    let server = TestServer::start(|number, seen| match number {
+        0 => {
+            std::thread::sleep(Duration::from_millis(200));
+            status(429, "Retry-After: 4\r\n")
+        }
+        _ => Answer::Late(Duration::from_millis(500), seen.prompt().to_owned()),
+    });
+    let client = ChatClient::new(ChatConfig { max_concurrency: 2, ..config(&server) }).unwrap();
+    let (start, mut results) = (Instant::now(), Vec::new());
+    let requests = prompts(9).iter().map(|prompt| ChatRequest::user(prompt)).collect();
+    client.complete_each(requests, |index, result| {
+        results.push((index, result));
+        ControlFlow::Break(())
+    });
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let [(_, Ok(_)), (_, Err(ChatError::Failed(error)))] = &results[..] else { panic!("{results:?}") };
+    assert!(error.contains("429 Too Many Requests") && server.seen().len() == 2, "{error}");
+}
+
 const SECRET: &str = "sk-test-Zq81kPw0vX77";
 
 /// Runs in a process of its own, which alone has the key in its environment.
 #[test]
 #[ignore = "the test below starts it"]
 fn with_a_key() {
+    if std::env::var_os("MEDGRPO_TEST_KEY").is_none() {
+        return;
+    }
     let server = TestServer::start(|number, seen| {
         assert_eq!(seen.headers["authorization"], format!("Bearer {SECRET}"));
         let echo = format!("your key {SECRET}, that is sk-t****7X77 or {}", &SECRET[..6]);

@@ -23,8 +23,8 @@ use crate::chat::{
 
 fn config(server: &TestServer) -> LlmJudgeConfig {
     let chat = ChatConfig {
-        timeout: Duration::from_millis(400),
-        deadline: Duration::from_secs(8),
+        timeout: Duration::from_millis(1500),
+        deadline: Duration::from_secs(20),
         backoff: Duration::from_millis(3),
         ..ChatConfig::new(server.base_url(), "tiny")
     };
@@ -92,7 +92,7 @@ fn under_every_fault_nothing_is_scored_wrongly_and_nothing_is_lost() {
             _ if !is_first => Answer::Text(right),
             0 => status(429, "Retry-After: 0.05\r\n"),
             1 => status(500, ""),
-            2 => Answer::Silence(Duration::from_millis(500)),
+            2 => Answer::Silence(Duration::from_millis(1700)),
             3 => Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{".to_vec()),
             4 => Answer::Status(
                 200,
@@ -110,21 +110,21 @@ fn under_every_fault_nothing_is_scored_wrongly_and_nothing_is_lost() {
     });
     let dir = tempfile::tempdir().unwrap();
     let config = LlmJudgeConfig { cache: Some(dir.path().join("cache")), ..config(&server) };
-    let captions = captions(66);
+    let captions = captions(33);
     let judge = LlmJudge::new(config.clone()).unwrap();
     assert_true(&judge_all(&judge, &captions).unwrap(), &captions);
     let stats = judge.stats();
-    assert_eq!((stats.pairs, stats.cache_misses, stats.cache_hits, stats.unjudged), (66, 66, 0, 0));
-    assert_eq!((stats.unparsable, stats.requests, stats.failures), (24, 66 + 24, 0));
-    assert_eq!((stats.tries, server.seen().len()), (66 + 60, 66 + 60));
-    assert_eq!((stats.prompt_tokens, stats.completion_tokens), (90 * 100, 90 * 20));
+    assert_eq!((stats.pairs, stats.cache_misses, stats.cache_hits, stats.unjudged), (33, 33, 0, 0));
+    assert_eq!((stats.unparsable, stats.requests, stats.failures), (12, 33 + 12, 0));
+    assert_eq!((stats.tries, server.seen().len()), (33 + 30, 33 + 30));
+    assert_eq!((stats.prompt_tokens, stats.completion_tokens), (45 * 100, 45 * 20));
     assert!(server.most_in_flight() <= 8);
 
     // Again, in a new judge: not one request.
     let again = LlmJudge::new(config).unwrap();
     assert_true(&judge_all(&again, &captions).unwrap(), &captions);
-    assert_eq!((again.stats().cache_hits, again.stats().requests), (66, 0));
-    assert_eq!(server.seen().len(), 126);
+    assert_eq!((again.stats().cache_hits, again.stats().requests), (33, 0));
+    assert_eq!(server.seen().len(), 63);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_refused_key_stops_at_once() {
     let start = Instant::now();
     let error = judge_all(&judge, &captions(300)).unwrap_err().0;
     assert!(error.contains("401 Unauthorized: who are you. Check the address, the model and"), "{error}");
-    assert!(server.seen().len() <= 16 && start.elapsed() < Duration::from_secs(2));
+    assert!(server.seen().len() <= 16 && start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -305,6 +305,44 @@ fn recorded_replies_equal_the_official_ones_on_eval_cases() {
     assert!(num_replies > 500, "{num_replies}");
 }
 
+/// `tests/fixtures/tiny_chat_model.py` tells how to have such a server: its model is random, so that nearly all it says
+/// is no judgement.
+#[test]
+fn a_real_server_is_asked_where_the_variables_name_one() {
+    let [Ok(url), Ok(model)] = ["MEDGRPO_CHAT_URL", "MEDGRPO_CHAT_MODEL"].map(std::env::var) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let transcript = dir.path().join("transcript.jsonl");
+    let failures = FailureLimit { max_share: 1.0, ..FailureLimit::default() };
+    let judge = LlmJudge::new(LlmJudgeConfig {
+        cache: Some(dir.path().join("cache")),
+        transcript: Some(transcript.clone()),
+        max_reply_tokens: 40,
+        failures,
+        ..LlmJudgeConfig::new(ChatConfig::new(url, model), Wording::Absolute)
+    })
+    .unwrap();
+    let captions = captions(8);
+    let results = judge_all(&judge, &captions).unwrap();
+    let stats = judge.stats();
+    println!("{}: {stats:?}", judge.name());
+    let exchanges = fs::read_to_string(&transcript).unwrap();
+    let replies: Vec<Value> = exchanges.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((replies.len() as u64, stats.failures, stats.tries), (stats.requests, 0, stats.requests));
+    for (caption, result) in captions.iter().zip(&results) {
+        let of_caption = || replies.iter().filter(|reply| reply["prediction"] == *caption);
+        println!("{caption}: {result:?} after {}", of_caption().last().unwrap()["reply"]);
+        match result {
+            Ok(judgement) => {
+                assert!(of_caption().any(|reply| reply["scores"] == serde_json::json!(judgement.scores)));
+            }
+            Err(reason) => {
+                assert!(reason.0.contains("asked 3 times") && of_caption().count() == 3, "{reason}");
+            }
+        }
+    }
+    assert!(stats.prompt_tokens > 0 && stats.completion_tokens > 0);
+}
+
 const SECRET: &str = "sk-test-Jk30qTb8mN55";
 /// Where the processes below find the server and the folder.
 const PLACE: [&str; 2] = ["MEDGRPO_TEST_JUDGE_URL", "MEDGRPO_TEST_JUDGE_DIR"];
@@ -313,7 +351,7 @@ const PLACE: [&str; 2] = ["MEDGRPO_TEST_JUDGE_URL", "MEDGRPO_TEST_JUDGE_DIR"];
 #[test]
 #[ignore = "the test below starts it"]
 fn one_of_several_processes() {
-    let [url, folder] = PLACE.map(|variable| std::env::var(variable).unwrap());
+    let [Ok(url), Ok(folder)] = PLACE.map(std::env::var) else { return };
     let chat = ChatConfig {
         api_key_env: Some("MEDGRPO_TEST_KEY".into()),
         backoff: Duration::from_millis(3),
