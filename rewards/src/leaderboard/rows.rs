@@ -8,7 +8,7 @@ use medgrpo_datasets::{Content, Role, TaskKind, TaskSample};
 use serde_json::{Value, json};
 
 use super::report::{Captions, Counts, Overall};
-use crate::metric::scores::ExactByName;
+use crate::metric::scores::{ByClass, ExactByName};
 
 /// One answered sample.
 #[derive(Clone, Copy)]
@@ -40,6 +40,8 @@ pub(crate) struct Scored {
     pub(crate) value: Option<f64>,
     /// Numbers that groups average by name.
     pub(crate) numbers: Vec<(&'static str, f64)>,
+    /// Gold scores by name and whether they were given: averaged by name and score, then by name.
+    pub(crate) by_class: Vec<(String, i64, bool)>,
     /// Scores by name and whether they are right: averaged by name first.
     pub(crate) exact: BTreeMap<String, bool>,
     pub(crate) unparsable: bool,
@@ -105,6 +107,7 @@ fn exact_metric(task: TaskKind) -> Option<&'static str> {
 /// Averages the rows of one dataset under one task.
 pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Scored>) -> GroupNumbers {
     let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+    let mut by_class = ByClass::default();
     let mut exact = ExactByName::default();
     let mut counts = Counts::default();
     for row in rows {
@@ -112,6 +115,9 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
             let (sum, count) = sums.entry(name).or_default();
             *sum += number;
             *count += 1.0;
+        }
+        for (name, class, right) in &row.by_class {
+            by_class.add(name, *class, *right);
         }
         exact.add(&row.exact);
         counts.n_rows += 1;
@@ -122,6 +128,9 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
     }
     let mut metrics: BTreeMap<_, _> =
         sums.into_iter().map(|(name, (sum, count))| (name, sum / count)).collect();
+    if let Some(mean_recall) = by_class.mean_recall() {
+        metrics.insert("mean_class_recall", mean_recall);
+    }
     if let Some(name) = exact_metric(task) {
         metrics.insert(name, exact.balanced_accuracy());
     }
