@@ -84,7 +84,7 @@ impl<B: Backend> SentenceEncoder<B> {
         let shape = [batch.len(), ids[batch[0]].len()];
         let values: Vec<i32> = batch.iter().flat_map(|&text| &ids[text]).copied().collect();
         let ids = Tensor::<B, 2, Int>::from_data(TensorData::new(values, shape), &self.device);
-        let pooled = self.pooling.forward(self.network.forward(ids));
+        let pooled = self.pooling.forward(&self.network.forward(ids));
         let width = pooled.dims()[1];
         let mut values: Vec<f32> =
             pooled.into_data().convert::<f32>().into_vec().expect("converted to f32 just before");

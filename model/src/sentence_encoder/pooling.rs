@@ -125,7 +125,7 @@ mod tests {
             &Default::default(),
         );
         let pooling = read(&json!({"pooling_mode": ["max", "cls", "mean", "mean_sqrt_len_tokens"]})).unwrap();
-        let vector: Vec<f32> = pooling.forward(hidden).into_data().into_vec().unwrap();
+        let vector: Vec<f32> = pooling.forward(&hidden).into_data().into_vec().unwrap();
         assert_eq!(vector, [5.0, 8.0, 1.0, -2.0, 2.0, 3.0, 4.0, 6.0]);
     }
 

@@ -8,6 +8,7 @@ use std::{
 use medgrpo_datasets::{TaskKind, TaskSample};
 
 use super::{
+    averages::averages,
     bootstrap::{Bootstrap, intervals},
     judged::judge_rows,
     official,
@@ -88,7 +89,8 @@ pub(crate) fn evaluate_rows(
     let per_record = entries.iter().map(record).collect();
     Report {
         rules: options.rules,
-        leaderboard_3dp: summary.overall.as_shown(),
+        leaderboard_3dp: summary.overall.as_shown(options.rules),
+        averages: averages(&summary.groups),
         overall: summary.overall,
         captions: summary.captions,
         intervals: intervals.unwrap_or_default(),

@@ -97,7 +97,11 @@ pub fn evaluate_some(
     let mut unread = Vec::new();
     for (&index, entry) in answered.iter().zip(predictions) {
         let record = &records[index];
-        let prediction = entry.get("prediction").ok_or(EvalError::NoPrediction { index })?;
+        let prediction = match entry.get("prediction") {
+            Some(prediction) => prediction,
+            None if strict => &Value::Null,
+            None => return Err(EvalError::NoPrediction { index }),
+        };
         let qa_type = record["qa_type"].as_str().unwrap_or_default();
         let Some(task) = official_task(qa_type) else {
             continue;

@@ -4,6 +4,7 @@
 //! judge need a [`Judge`](crate::judge::Judge); captions get ROUGE-L beside them, under names of its own. [`constant_baseline`] answers without
 //! looking, so that every [`table()`] can show what that is worth.
 
+mod averages;
 pub mod baseline;
 pub mod bootstrap;
 pub mod evaluate;
@@ -20,7 +21,10 @@ pub mod table;
 mod cases;
 #[cfg(test)]
 mod cases_captions;
+#[cfg(test)]
+mod repairs;
 
+pub use averages::Averages;
 pub use baseline::constant_baseline;
 pub use bootstrap::Bootstrap;
 pub use evaluate::{Options, evaluate, evaluate_with};

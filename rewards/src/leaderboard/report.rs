@@ -6,6 +6,8 @@ use medgrpo_datasets::TaskKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::averages::Averages;
+
 /// By whose rules answers are read and scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,12 +77,15 @@ impl Overall {
         ]
     }
 
-    /// What the board shows: printed with four decimals, read back, rounded to three. What could not be computed shows as
+    /// What the board shows: printed with four decimals, read back, rounded to three; the strict rules round once. What could not be computed shows as
     /// 0 there, but stays empty here for the judge's numbers, which nobody asked to compute.
-    pub fn as_shown(&self) -> Self {
+    pub fn as_shown(&self, rules: Rules) -> Self {
         let shown = |value: Option<f64>| {
             let round = |value: f64, digits: usize| format!("{value:.digits$}").parse().unwrap_or(value);
-            value.map(|value| round(round(value, 4), 3))
+            value.map(|value| match rules {
+                Rules::Official => round(round(value, 4), 3),
+                Rules::Strict => round(value, 3),
+            })
         };
         let computed = |value| Some(shown(value).unwrap_or(0.0));
         Self {
@@ -218,6 +223,8 @@ pub struct Report {
     pub overall: Overall,
     /// The same as the board would show them.
     pub leaderboard_3dp: Overall,
+    /// Every metric of datasets averaged in two ways: by the official scorer's task key, then name.
+    pub averages: BTreeMap<&'static str, BTreeMap<&'static str, Averages>>,
     /// Caption scores without a judge.
     pub captions: Captions,
     /// Bootstrap intervals of the headline numbers by name; empty unless asked for.
@@ -264,9 +271,10 @@ mod tests {
     #[test]
     fn the_board_rounds_twice() {
         let overall = Overall { nap_acc: Some(0.71246), sa_acc: Some(0.4999), ..Overall::default() };
-        let shown = overall.as_shown();
+        let shown = overall.as_shown(Rules::Official);
         // .71246 is printed .7125 and then rounded up, where rounding once would give .712.
         assert_eq!(shown.nap_acc, Some(0.713));
+        assert_eq!(overall.as_shown(Rules::Strict).nap_acc, Some(0.712));
         assert_eq!((shown.sa_acc, shown.cvs_acc, shown.vs_llm), (Some(0.5), Some(0.0), None));
     }
 }

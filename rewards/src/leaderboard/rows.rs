@@ -11,7 +11,7 @@ use super::{
     judged::{self, Judged},
     report::{Captions, Counts, Overall, Rules},
 };
-use crate::metric::scores::ExactByName;
+use crate::metric::scores::{ByClass, ExactByName};
 
 /// One answered sample.
 #[derive(Clone, Copy)]
@@ -43,6 +43,8 @@ pub(crate) struct Scored {
     pub(crate) value: Option<f64>,
     /// Numbers that groups average by name.
     pub(crate) numbers: Vec<(&'static str, f64)>,
+    /// Gold scores by name and whether they were given: averaged by name and score, then by name.
+    pub(crate) by_class: Vec<(String, i64, bool)>,
     /// Scores by name and whether they are right: averaged by name first.
     pub(crate) exact: BTreeMap<String, bool>,
     /// What the judge said of its captions; `None` where it was not asked.
@@ -113,6 +115,7 @@ fn exact_metric(task: TaskKind) -> Option<&'static str> {
 /// Averages the rows of one dataset under one task.
 pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Scored>) -> GroupNumbers {
     let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+    let mut by_class = ByClass::default();
     let mut exact = ExactByName::default();
     let mut counts = Counts::default();
     let mut judged: Option<Judged> = None;
@@ -121,6 +124,9 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
             let (sum, count) = sums.entry(name).or_default();
             *sum += number;
             *count += 1.0;
+        }
+        for (name, class, right) in &row.by_class {
+            by_class.add(name, *class, *right);
         }
         exact.add(&row.exact);
         if let Some(row) = &row.judged {
@@ -134,6 +140,9 @@ pub(crate) fn aggregate<'a>(task: TaskKind, rows: impl Iterator<Item = &'a Score
     }
     let mut metrics: BTreeMap<_, _> =
         sums.into_iter().map(|(name, (sum, count))| (name, sum / count)).collect();
+    if let Some(mean_recall) = by_class.mean_recall() {
+        metrics.insert("mean_class_recall", mean_recall);
+    }
     if let Some(name) = exact_metric(task) {
         metrics.insert(name, exact.balanced_accuracy());
     }

@@ -65,11 +65,26 @@ pub fn tolerance_sec(gold: &[TimedBox], fps: f64) -> f64 {
     half_frame.min(0.49 * closest).max(0.05)
 }
 
+/// The strict score of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StgScore {
+    /// Mean overlap over gold times, absent and malformed boxes 0.
+    pub mean_iou: f64,
+    /// Share of gold times that a prediction names, whatever its box.
+    pub time_recall: f64,
+}
+
 /// The mean over gold times of the overlap with the predicted box nearest in time, absent and malformed boxes 0.
 ///
 /// A predicted time belongs to the gold time it is nearest to, if it is within `tolerance_sec` of it; where several
-/// belong to one gold time the worst counts, so that a list of guesses never pays. 0 if there is no gold box.
+/// belong to one gold time the worst counts, so that a list of guesses never pays. Corners in reverse order are put right.
+/// 0 if there is no gold box.
 pub fn strict(predicted: &[Entry], gold: &[TimedBox], tolerance_sec: f64) -> f64 {
+    strict_score(predicted, gold, tolerance_sec).mean_iou
+}
+
+/// [`strict`] with the recall of times.
+pub fn strict_score(predicted: &[Entry], gold: &[TimedBox], tolerance_sec: f64) -> StgScore {
     let mut worst: Vec<Option<f64>> = vec![None; gold.len()];
     let mut by_time: Vec<usize> = (0..gold.len()).collect();
     by_time.sort_by(|&a, &b| gold[a].time_sec.total_cmp(&gold[b].time_sec));
@@ -84,14 +99,23 @@ pub fn strict(predicted: &[Entry], gold: &[TimedBox], tolerance_sec: f64) -> f64
         let Some(target) = nearest.filter(|index| distance(index) <= tolerance_sec + 1e-9) else {
             continue;
         };
-        let iou = entry.box_xyxy.map_or(0.0, |corners| box_iou(corners, gold[target].box_xyxy));
+        let iou = entry.box_xyxy.map_or(0.0, |corners| box_iou(in_order(corners), gold[target].box_xyxy));
         let iou = if iou.is_finite() { iou.clamp(0.0, 1.0) } else { 0.0 };
         worst[target] = Some(worst[target].map_or(iou, |known| known.min(iou)));
     }
     if gold.is_empty() {
-        return 0.0;
+        return StgScore::default();
     }
-    worst.iter().map(|iou| iou.unwrap_or(0.0)).sum::<f64>() / gold.len() as f64
+    let share = |sum: f64| sum / gold.len() as f64;
+    StgScore {
+        mean_iou: share(worst.iter().map(|iou| iou.unwrap_or(0.0)).sum()),
+        time_recall: share(worst.iter().flatten().count() as f64),
+    }
+}
+
+/// The box with its smaller corner first; `NaN` stays.
+fn in_order([x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
+    [smaller(x1, x2), smaller(y1, y2), larger(x1, x2), larger(y1, y2)]
 }
 
 #[cfg(test)]
@@ -130,6 +154,14 @@ mod tests {
         let answer = stg::parse("[[0, 0, 2, 2]]");
         assert_eq!(official(&answer, &gold(&[("66", [0.0, 0.0, 2.0, 2.0])])), Some(0.0));
         assert_eq!(official(&answer, &gold(&[("66.0", [0.0, 0.0, 2.0, 2.0])])), Some(1.0));
+    }
+
+    #[test]
+    fn reversed_corners_are_a_box_and_malformed_boxes_still_name_their_time() {
+        let gold = gold(&[("0", [0.0, 0.0, 2.0, 2.0]), ("8", [0.0, 0.0, 2.0, 2.0])]);
+        let score = strict_score(&stg::entries("0.0 seconds: [2, 0, 0, 2] 8.0 seconds: [1]"), &gold, 0.5);
+        assert_eq!(score, StgScore { mean_iou: 0.5, time_recall: 1.0 });
+        assert_eq!(strict(&stg::entries("0.0 seconds: [2, nan, 0, 2]"), &gold, 0.5), 0.0);
     }
 
     #[test]

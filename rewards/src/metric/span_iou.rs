@@ -98,10 +98,27 @@ pub fn strict_above(predicted: &[Span], gold: &[Span], tolerance_sec: f64, thres
     if gold.is_empty() || predicted.is_empty() {
         return 0.0;
     }
-    let overlap = |g: usize, p: usize| tolerant_iou(gold[g], predicted[p], tolerance_sec);
-    let counted = |g: usize, p: usize| Some(overlap(g, p)).filter(|iou| *iou >= threshold);
-    best_assignment(gold.len(), predicted.len(), |g, p| counted(g, p).unwrap_or(0.0))
-        / gold.len().max(predicted.len()) as f64
+    let counted = |g: usize, p: usize| {
+        Some(tolerant_iou(gold[g], predicted[p], tolerance_sec))
+            .filter(|iou| *iou >= threshold)
+            .unwrap_or(0.0)
+    };
+    best_assignment(gold.len(), predicted.len(), counted) / gold.len().max(predicted.len()) as f64
+}
+
+/// Precision, recall and F1 at a threshold in (0, 1] under the one-to-one matching that reaches it most often, with
+/// [`strict_above`] as the mean overlap.
+pub fn strict_at(predicted: &[Span], gold: &[Span], tolerance_sec: f64, threshold: f64) -> TagScore {
+    let reaches = |g: usize, p: usize| {
+        f64::from(u8::from(tolerant_iou(gold[g], predicted[p], tolerance_sec) >= threshold))
+    };
+    let matched = best_assignment(gold.len(), predicted.len(), reaches);
+    let share = |of: usize| if of == 0 { 0.0 } else { matched / of as f64 };
+    TagScore {
+        mean_iou: strict_above(predicted, gold, tolerance_sec, threshold),
+        recall: share(gold.len()),
+        precision: share(predicted.len()),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +163,15 @@ mod tests {
         assert_eq!(strict(&gold, &gold, 0.25), 1.0);
         assert!((strict(&spans(&[(66.1, 66.1)]), &gold, 0.25) - 0.4 / 0.6).abs() < 1e-9);
         assert_eq!(strict(&spans(&[(67.0, 67.0)]), &gold, 0.25), 0.0);
+    }
+
+    #[test]
+    fn precision_and_recall_count_matched_pairs() {
+        let gold = spans(&[(0.0, 10.0), (20.0, 30.0)]);
+        let score = strict_at(&spans(&[(0.0, 10.0), (1.0, 9.0), (22.0, 30.0)]), &gold, 0.5, 0.5);
+        assert_eq!((score.precision, score.recall), (2.0 / 3.0, 1.0));
+        assert!((score.f1() - 0.8).abs() < 1e-12);
+        assert_eq!(strict_at(&[], &gold, 0.5, 0.5), TagScore::default());
     }
 
     #[test]

@@ -86,6 +86,18 @@ pub fn classes(source: &str, question: &str) -> Option<&'static [String]> {
     })
 }
 
+/// [`classes`] by the strict rules. Repair: of the procedures that a question contains the longest is meant, not the first
+/// in the table, so `Subcutaneous Injection Insulin` has its own classes.
+pub fn classes_strict(source: &str, question: &str) -> Option<&'static [String]> {
+    if source != "NurViD" {
+        return classes(source, question);
+    }
+    let question = question.to_lowercase();
+    let named = TABLES.nurvid.iter().filter(|(lower, _, _)| question.contains(lower));
+    let longest = named.max_by_key(|(lower, _, _)| lower.len());
+    Some(longest.map_or(&TABLES.nurvid_all, |(_, _, labels)| labels))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
