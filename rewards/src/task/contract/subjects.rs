@@ -85,7 +85,7 @@ fn tag(otherwise: f32) -> Subject {
     let all_scales: Vec<String> = (1..60).map(|i| format!("0.0-{}.0", i * 2)).collect();
     Subject {
         name: "tag",
-        reward: in_format(Box::new(TagReward::default()), otherwise),
+        reward: in_format(Box::<TagReward>::default(), otherwise),
         sample: tag_sample(),
         gold_text: None,
         half_right: Some(("20.7-35.7, 81.2-90.1 seconds.".into(), about(0.5))),
@@ -176,9 +176,9 @@ fn dvc() -> Vec<Subject> {
     };
     let embedded = DvcReward { embedder: Some(Arc::new(HashedWords::default())), ..DvcReward::default() };
     vec![
-        with("dvc", Box::new(DvcReward::default())),
+        with("dvc", Box::<DvcReward>::default()),
         with("dvc, embedded", Box::new(embedded)),
-        with("dvc, in format", in_format(Box::new(DvcReward::default()), 0.0)),
+        with("dvc, in format", in_format(Box::<DvcReward>::default(), 0.0)),
     ]
 }
 
@@ -246,9 +246,9 @@ fn closed() -> Vec<Subject> {
         nap,
         cvs("cvs", Box::new(CvsReward)),
         cvs("cvs, in format", in_format(Box::new(CvsReward), 0.0)),
-        skill("skill", Box::new(SkillReward::default())),
-        skill("skill, exact", Box::new(SkillReward { exact_weight: 1.0 })),
-        skill("skill, in format", in_format(Box::new(SkillReward::default()), 0.0)),
+        skill("skill", Box::<SkillReward>::default()),
+        skill("skill, exact", Box::new(SkillReward { exact_weight: 1.0, ..SkillReward::default() })),
+        skill("skill, in format", in_format(Box::<SkillReward>::default(), 0.0)),
     ]
 }
 
