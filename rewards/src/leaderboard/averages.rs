@@ -26,8 +26,8 @@ pub(crate) fn averages(
     let mut found = BTreeMap::new();
     for (task, datasets) in groups {
         let mut sums: BTreeMap<&'static str, [f64; 4]> = BTreeMap::new();
-        for numbers in datasets.values().filter(|numbers| numbers.counts.n_scored > 0) {
-            let weight = numbers.counts.n_scored as f64;
+        for numbers in datasets.values().filter(|numbers| numbers.counts.n_scored() > 0) {
+            let weight = numbers.counts.n_scored() as f64;
             for (name, value) in numbers.metrics.iter().filter(|(_, value)| value.is_finite()) {
                 let sums = sums.entry(name).or_default();
                 for (sum, term) in sums.iter_mut().zip([weight * value, weight, *value, 1.0]) {

@@ -247,7 +247,7 @@ fn closed() -> Vec<Subject> {
         cvs("cvs", Box::new(CvsReward)),
         cvs("cvs, in format", in_format(Box::new(CvsReward), 0.0)),
         skill("skill", Box::<SkillReward>::default()),
-        skill("skill, exact", Box::new(SkillReward { exact_weight: 1.0 })),
+        skill("skill, exact", Box::new(SkillReward { exact_weight: 1.0, ..SkillReward::default() })),
         skill("skill, in format", in_format(Box::<SkillReward>::default(), 0.0)),
     ]
 }
