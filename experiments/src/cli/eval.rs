@@ -1,7 +1,5 @@
 //! Arguments of `eval` and `submit`.
 
-#![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
-
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

@@ -23,7 +23,7 @@ pub(super) fn run(args: &SubmitArgs) -> Result<()> {
             let Value::Array(entries) = read_json(file)? else {
                 bail!("{}: expected a list of {{id, qa_type, prediction}}", file.display());
             };
-            tell(file, check(&records, &entries))
+            tell(file, &check(&records, &entries))
         }
         (None, Some(predictions), Some(out)) => write(&records, predictions, out),
         _ => bail!("expected --predictions and --out, or --check"),
@@ -47,11 +47,11 @@ fn write(records: &[Value], predictions: &Path, out: &Path) -> Result<()> {
     if findings.errors.is_empty() {
         write_atomic(out, &serde_json::to_vec_pretty(&entries)?)?;
     }
-    tell(out, findings)
+    tell(out, &findings)
 }
 
 /// Prints what was found; errors make the command fail.
-fn tell(file: &Path, findings: Findings) -> Result<()> {
+fn tell(file: &Path, findings: &Findings) -> Result<()> {
     findings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if !findings.errors.is_empty() {
         bail!("{}: {}", file.display(), findings.errors.join("; "));

@@ -1,7 +1,6 @@
 //! Equality with the official scorer on recorded cases: `tests/data/eval`, and every folder in `MEDGRPO_EVAL_CASES`.
 
 use std::{
-    collections::{HashMap, HashSet},
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     embed::VectorMap,
-    judge::{Aspect, Judge, JudgeError, Judgement, Pair, Unjudged},
+    judge::{Judge, ReplayJudge, ReplyRules},
     metric::{box_iou, dvc_f1, dvc_pairs, span_iou},
     parse,
 };
@@ -207,44 +206,6 @@ fn parsers_equal_the_official_ones_on_eval_cases() {
     assert!(num_cases >= 200, "only {num_cases} cases");
 }
 
-/// Recorded replies, read as the official scorer reads them.
-struct Recorded {
-    replies: HashMap<(String, String), Option<Judgement>>,
-}
-
-impl Recorded {
-    fn new(replies: &[Value]) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let judgement = |reply: &Value| {
-            let scores = Aspect::ALL.iter().filter_map(|aspect| {
-                let found = regex::Regex::new(&format!(r"\b{0}(?:\*\*)?\s*[:=]?\s*(\d+)", aspect.code()));
-                found.expect("a pattern").captures(reply.as_str()?)?[1].parse().ok()
-            });
-            let scores: Vec<f64> = scores.collect();
-            scores.try_into().ok().map(|scores| Judgement { scores })
-        };
-        let key = |reply: &Value| (text(&reply["prediction"]), text(&reply["ground_truth"]));
-        let replies = replies.iter().map(|reply| (key(reply), judgement(&reply["response"])));
-        Self { replies: replies.collect() }
-    }
-}
-
-impl Judge for Recorded {
-    fn judge(&self, pairs: &[Pair<'_>]) -> Result<Vec<Result<Judgement, Unjudged>>, JudgeError> {
-        let answer = |pair: &Pair<'_>| {
-            let known = self.replies.get(&(pair.prediction.to_owned(), pair.reference.to_owned()));
-            known.copied().flatten().ok_or_else(|| Unjudged("no reply".to_owned()))
-        };
-        let distinct: HashSet<_> = pairs.iter().collect();
-        assert_eq!(distinct.len(), pairs.len(), "a pair is asked twice");
-        Ok(pairs.iter().map(answer).collect())
-    }
-
-    fn name(&self) -> String {
-        "recorded".to_owned()
-    }
-}
-
 /// The numbers of groups that the official scorer tells, by our names.
 fn compare_groups(report: &Report, expected: &Value) -> Vec<String> {
     const NAMES: [(&str, &str); 14] = [
@@ -305,7 +266,10 @@ fn compare_groups(report: &Report, expected: &Value) -> Vec<String> {
 /// Compares one evaluation with its expected values; differences as text.
 fn compare(records: &Value, predictions: &Value, expected: &Value) -> Vec<String> {
     let embedder: VectorMap = serde_json::from_value(expected["embeddings"].clone()).unwrap_or_default();
-    let judge = expected["judge_replay"].as_array().map(|replies| Recorded::new(replies));
+    let judge = expected["judge_replay"].as_array().map(|replies| {
+        let replies = json!(replies).to_string();
+        ReplayJudge::from_text(&replies, ReplyRules::Official).expect("recorded replies")
+    });
     let options = Options {
         embedder: Some(&embedder),
         judge: judge.as_ref().map(|judge| judge as &dyn Judge),

@@ -187,7 +187,6 @@ pub struct Record {
     pub unparsable: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
