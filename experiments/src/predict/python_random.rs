@@ -1,6 +1,6 @@
 //! The numbers of Python's `random.Random(seed)`: the official inference draws its CVS examples with them.
 //!
-//! CPython seeds MT19937 with the 32-bit words of the seed's absolute value, lowest first, and draws below `n` by
+//! Python seeds MT19937 with the 32-bit words of the seed's absolute value, lowest first, and draws below `n` by
 //! taking as many high bits of a word as `n` has, again and again until they are below `n`.
 
 use rand_mt::Mt;
@@ -35,7 +35,7 @@ impl PythonRandom {
 mod tests {
     use super::*;
 
-    /// `[Random(i).randint(0, 2)` three times`]`, as CPython 3 gives them.
+    /// `[Random(i).randint(0, 2)` three times`]`, as Python 3 gives them.
     const TRIPLETS: [(u64, [u32; 3]); 13] = [
         (0, [1, 1, 0]),
         (1, [0, 2, 0]),
@@ -53,7 +53,7 @@ mod tests {
     ];
 
     #[test]
-    fn draws_are_those_of_cpython() {
+    fn draws_are_those_of_python() {
         for (seed, triplet) in TRIPLETS {
             let mut random = PythonRandom::new(seed);
             assert_eq!([(); 3].map(|()| random.randint(0, 2)), triplet, "seed {seed}");
