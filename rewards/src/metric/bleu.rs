@@ -1,6 +1,6 @@
 //! BLEU-1 to BLEU-4 (Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation", eq. 3).
 //!
-//! `BLEU-N = min(1, exp(1 − r/c)) · (Π_n p_n)^(1/N)`, p_n the share of the prediction's n-grams that the reference holds
+//! `BLEU-N = min(1, exp(1 − r/c)) · (Π_n p_n)^(1/N)`, `p_n` the share of the prediction's n-grams that the reference holds
 //! (each as often as it holds it), c and r the numbers of words. Of a corpus, shares and lengths are pooled first, so its
 //! value is not the mean of the records'. As in the COCO caption package, 1e-15 is added to numerators and 1e-9 to
 //! denominators: a record without a shared n-gram gets a very small number, not 0.
