@@ -79,6 +79,10 @@ fn parts(word: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Scores every prediction against its reference, 0 to 1.
+///
+/// Beside METEOR 1.5 on the two sets of captions in `tests/data/eval`: correlation .999 and .90, mean absolute difference
+/// .009 and .026. Beside METEOR 1.5 restricted to its exact and stem matchers, on the second set: .997 and .010, where ours
+/// finds alignments in fewer chunks and takes another list of function words.
 pub fn meteor_exact_stem<'p>(pairs: &'p [CaptionPair]) -> CorpusScore {
     let mut lexicon = Lexicon {
         stemmer: Stemmer::create(Algorithm::English),
