@@ -55,7 +55,8 @@ pub fn tag(data: &[u8]) {
 /// Boxes at times.
 pub fn stg(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let boxed = |time_sec: f64| TimedBox { key: time_sec.to_string(), time_sec, box_xyxy: [1.0, 2.0, 8.0, 9.0] };
+    let boxed =
+        |time_sec: f64| TimedBox { key: time_sec.to_string(), time_sec, box_xyxy: [1.0, 2.0, 8.0, 9.0] };
     let gold = [0.0, 1.0, 8.25].map(boxed);
     // May be anything, NaN included, by the official rules.
     let _ = box_iou::official(&parse::stg::parse(&text), &gold);
@@ -78,7 +79,9 @@ pub fn dvc(data: &[u8]) {
     assert!(captions <= text.len());
     let frames: Option<Vec<dvc_f1::FrameSpan>> = flat
         .iter()
-        .map(|event| Some([dvc_f1::frame(event.span.start_sec, 2.0)?, dvc_f1::frame(event.span.end_sec, 2.0)?]))
+        .map(|event| {
+            Some([dvc_f1::frame(event.span.start_sec, 2.0)?, dvc_f1::frame(event.span.end_sec, 2.0)?])
+        })
         .collect();
     if let Some(score) = frames.and_then(|frames| dvc_f1::official(&frames, &[[0, 10], [6, 40]])) {
         assert_share(score.f1);
@@ -162,7 +165,10 @@ fn check_report(report: &Report, num_records: usize) {
     for (name, value) in report.headlines() {
         // Boxes of negative area may score anything finite by the official rules.
         let finite_only = name == "stg_miou" && report.rules == Rules::Official;
-        assert!(value.is_finite() && (finite_only || (-1e-9..=1.0 + 1e-9).contains(&value)), "{name}: {value}");
+        assert!(
+            value.is_finite() && (finite_only || (-1e-9..=1.0 + 1e-9).contains(&value)),
+            "{name}: {value}"
+        );
     }
     serde_json::to_string(report).expect("a report is JSON");
 }

@@ -12,19 +12,25 @@ use std::{
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{ModelError, sentence_encoder::SentenceEncoder};
-use medgrpo_rewards::embed::{TextEmbedder, VectorMap};
+use medgrpo_rewards::embed::{HashedWords, TextEmbedder, VectorMap};
 
 use crate::device::{Device, Job, run_on};
 
 const VECTORS: &str = "vectors:";
+/// The embedder that needs no files.
+const LEXICAL: &str = "lexical";
 /// Texts remembered, about 100 MB with their vectors; then all are forgotten.
 const MAX_KNOWN: usize = 50_000;
 
-/// Opens `DIR`, a sentence-transformers directory, or `vectors:FILE`, a JSON map from text to vector.
+/// Opens `DIR`, a sentence-transformers directory, `vectors:FILE`, a JSON map from text to vector, or `lexical`, which
+/// needs no files and sees shared words only.
 ///
 /// # Errors
 /// With what is wrong and what to do: when it is neither, or its files cannot be used.
 pub fn open_embedder(spec: &str) -> Result<Arc<dyn TextEmbedder>> {
+    if spec == LEXICAL {
+        return Ok(Arc::new(HashedWords::default()));
+    }
     if let Some(file) = spec.strip_prefix(VECTORS) {
         return Ok(Arc::new(read_vectors(Path::new(file))?));
     }
@@ -32,7 +38,7 @@ pub fn open_embedder(spec: &str) -> Result<Arc<dyn TextEmbedder>> {
     if !dir.is_dir() {
         bail!(
             "embedder `{spec}`: no such folder; give the folder of a sentence encoder as sentence-transformers saves it \
-             (all-MiniLM-L6-v2 is the benchmark's), or {VECTORS}FILE, a JSON map from text to vector"
+             (all-MiniLM-L6-v2 is the benchmark's), {VECTORS}FILE, a JSON map from text to vector, or {LEXICAL}"
         );
     }
     let encode = run_on(Device::Cpu, LoadEncoder(dir)).with_context(|| format!("embedder `{spec}`"))?;

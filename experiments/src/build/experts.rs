@@ -6,15 +6,18 @@ use anyhow::Result;
 use medgrpo_datasets::TaskKind;
 use medgrpo_rewards::{
     chat::ChatConfig,
-    embed::{HashedWords, TextEmbedder},
-    judge::{Budget, FailureLimit, Judge, LlmJudge, LlmJudgeConfig, OfflineJudge, Prices, Wording},
+    embed::TextEmbedder,
+    judge::{
+        self, Budget, FailureLimit, Forecast, Judge, LlmJudge, LlmJudgeConfig, OfflineJudge, Prices, Wording,
+    },
 };
 
 use super::{Experts, needs, open_embedder};
-use crate::config::resolved::rewards::{self, JudgeWording, Rewards};
+use crate::config::resolved::{
+    Stage,
+    rewards::{self, JudgeWording, Rewards},
+};
 
-/// The name of the embedder that needs no files.
-const LEXICAL: &str = "lexical";
 /// Where judgements are kept below a run directory.
 const JUDGE_CACHE: &str = "judge-cache";
 
@@ -25,7 +28,7 @@ pub(crate) fn open_experts(config: &Rewards, tasks: &[TaskKind], run_dir: &Path)
     let compares = needed(|(embedder, _)| embedder) || tasks.contains(&TaskKind::DenseCaptioning);
     let judges = needed(|(_, judge)| judge);
     let embedder = match &config.embedder {
-        Some(spec) if compares || judges => Some(embedder(spec)?),
+        Some(spec) if compares || judges => Some(open_embedder(spec)?),
         _ => None,
     };
     let judge = match &config.judge {
@@ -33,11 +36,6 @@ pub(crate) fn open_experts(config: &Rewards, tasks: &[TaskKind], run_dir: &Path)
         _ => None,
     };
     Ok(Experts { embedder, judge })
-}
-
-/// The embedder of a config or a command line.
-pub(crate) fn embedder(spec: &str) -> Result<Arc<dyn TextEmbedder>> {
-    if spec == LEXICAL { Ok(Arc::new(HashedWords::default())) } else { open_embedder(spec) }
 }
 
 /// The judge of a config. What it tells of itself stands in every report.
@@ -64,11 +62,7 @@ fn llm_judge(config: &rewards::LlmJudge, run_dir: &Path) -> LlmJudgeConfig {
         max_retries: config.max_retries,
         ..ChatConfig::new(&config.base_url, &config.model)
     };
-    let wording = match config.wording {
-        JudgeWording::Comparative => Wording::Comparative,
-        JudgeWording::Absolute => Wording::Absolute,
-    };
-    let defaults = LlmJudgeConfig::new(chat, wording);
+    let defaults = LlmJudgeConfig::new(chat, wording(config));
     LlmJudgeConfig {
         cache: Some(config.cache.clone().unwrap_or_else(|| run_dir.join(JUDGE_CACHE))),
         transcript: config.transcript.clone(),
@@ -82,10 +76,29 @@ fn llm_judge(config: &rewards::LlmJudge, run_dir: &Path) -> LlmJudgeConfig {
 }
 
 /// What its tokens cost, where the config tells.
-pub(crate) fn prices(config: &rewards::LlmJudge) -> Option<Prices> {
+fn prices(config: &rewards::LlmJudge) -> Option<Prices> {
     let prices = Prices {
         prompt_per_million: config.price_per_million_prompt_tokens,
         completion_per_million: config.price_per_million_completion_tokens,
     };
     (prices.prompt_per_million + prices.completion_per_million > 0.0).then_some(prices)
+}
+
+/// Tokens of a generated and a reference caption together, where nothing is known of them.
+const TOKENS_PER_PAIR: u64 = 120;
+
+/// What the judge of a stage is expected to be asked, if `share` of the stage's records are of tasks that it judges.
+/// `None` for a stage without an LLM judge.
+pub(crate) fn forecast(stage: &Stage, share: f64) -> Option<Forecast> {
+    let grpo = stage.recipe.on_policy()?;
+    let Some(rewards::Judge::Llm(judge)) = &grpo.rewards.judge else { return None };
+    let steps = (stage.trainer.max_steps * stage.trainer.num_prompts_per_step * grpo.num_generations) as f64;
+    Some(judge::forecast((steps * share).ceil() as u64, TOKENS_PER_PAIR, wording(judge), prices(judge)))
+}
+
+fn wording(judge: &rewards::LlmJudge) -> Wording {
+    match judge.wording {
+        JudgeWording::Comparative => Wording::Comparative,
+        JudgeWording::Absolute => Wording::Absolute,
+    }
 }

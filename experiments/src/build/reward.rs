@@ -156,7 +156,9 @@ fn measure(config: &Rewards, task: TaskKind, name: &str, experts: &Experts) -> R
         }),
         (TaskKind::NextAction, _) => Box::new(NapReward),
         (TaskKind::Cvs, _) => Box::new(CvsReward),
-        (TaskKind::SkillAssessment, _) => Box::new(SkillReward { exact_weight: config.sa_exact_weight, ..SkillReward::default() }),
+        (TaskKind::SkillAssessment, _) => {
+            Box::new(SkillReward { exact_weight: config.sa_exact_weight, ..SkillReward::default() })
+        }
         (_, "similarity") => Box::new(SimilarityReward { embedder: embedder()? }),
         (_, "judge") => Box::new(JudgedReward { judge: judge()? }),
         (_, "rouge_l") => Box::new(RougeReward),

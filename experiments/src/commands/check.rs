@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use medgrpo_datasets::{Dataset, MedVidBenchFile, medvidbench::MediaCheck};
+use medgrpo_datasets::{Dataset, MedVidBenchFile, TaskKind, medvidbench::MediaCheck};
 use medgrpo_model::{qwen2_5_vl::Qwen25VlConfig, weights::CheckpointLayout};
 use medgrpo_trainers::prepare::SamplePreparer;
 
@@ -12,7 +12,7 @@ use crate::{
     cli::CheckArgs,
     config::{
         self,
-        resolved::{Experiment, ModelSource, OnBadRow},
+        resolved::{Experiment, ModelSource, OnBadRow, Stage},
     },
     print,
 };
@@ -40,6 +40,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
         }
         num_problems += check_file(file, root, preparer.as_ref())?;
     }
+    forecast_judges(&experiment)?;
     match (num_problems, experiment.data.on_bad_row) {
         (0, _) => Ok(()),
         (_, OnBadRow::Skip) => {
@@ -50,6 +51,37 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
             bail!("{num_problems} bad rows; mend them or set `data.on_bad_row = \"skip\"`")
         }
     }
+}
+
+/// Tells what the judges of the stages will be asked, where the records are there to count.
+fn forecast_judges(experiment: &Experiment) -> Result<()> {
+    if experiment.data.train.iter().any(|file| !file.file.exists()) {
+        return Ok(());
+    }
+    let has_forecast = |stage: &&Stage| build::forecast(stage, 0.0).is_some();
+    for stage in experiment.stages.iter().filter(has_forecast) {
+        let rewards = &stage.recipe.on_policy().expect("it has a judge").rewards;
+        let files = build::open_train(experiment)?;
+        let rows = |tasks: &[TaskKind]| files.iter().map(|file| file.places(tasks).len()).sum::<usize>();
+        let tasks = &stage.data.tasks;
+        let judged: Vec<TaskKind> =
+            tasks.iter().copied().filter(|&task| build::needs(rewards, task).1).collect();
+        let share = rows(&judged) as f64 / rows(tasks).max(1) as f64;
+        let Some(forecast) = build::forecast(stage, share) else { continue };
+        let spend = forecast.spend.map_or_else(
+            || "no price is given".to_owned(),
+            |spend| format!("{spend:.2} in the currency of its prices"),
+        );
+        print(&format!(
+            "stage \"{}\": the judge is asked about {} completions at most, {:.1} M prompt and {:.1} M completion tokens: \
+             {spend}",
+            stage.name,
+            forecast.num_judgements,
+            forecast.prompt_tokens as f64 / 1e6,
+            forecast.completion_tokens as f64 / 1e6,
+        ));
+    }
+    Ok(())
 }
 
 fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {

@@ -6,6 +6,7 @@
 pub mod bleu;
 pub mod box_iou;
 pub mod caption_words;
+pub mod captions;
 pub mod cider;
 pub mod dvc_f1;
 pub mod dvc_pairs;
