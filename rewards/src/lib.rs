@@ -18,18 +18,16 @@ pub mod metric;
 pub mod parse;
 pub mod task;
 
-<<<<<<< HEAD
 /// Compiles and runs the reward of the how-to page.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/how-to/add-a-reward.md")]
 mod how_to {}
-=======
+
 /// The fuzz targets' code names this crate from outside; the test of their corpus compiles it inside.
 #[cfg(test)]
 extern crate self as medgrpo_rewards;
 #[cfg(test)]
 mod fuzz_corpus;
->>>>>>> w-metrics
 
 pub use answer::canonical_answer;
 pub use compose::PerTask;

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! CIDEr-D of captions (Vedantam et al. 2015, "`CIDEr`: Consensus-based Image Description Evaluation", section 6 and eq. 5).
-=======
 //! `CIDEr-D` of captions (Vedantam et al. 2015, "Consensus-based Image Description Evaluation", section 6 and eq. 5).
->>>>>>> w-metrics
 //!
 //! `10/4 Σ_n exp(−(l_p − l_r)² / 2σ²) · Σ_g min(p_g, r_g) r_g / (‖p‖ ‖r‖)` for n = 1…4 and σ = 6, where `p` and `r` weight
 //! the count of each n-gram by `ln N − ln max(1, df)`, `df` being the number of the N references that hold it. As in the

@@ -1,11 +1,7 @@
 //! METEOR with its exact and stem matchers (Denkowski and Lavie 2014, "Meteor Universal"; Banerjee and Lavie 2005).
 //!
 //! `(1 − γ (chunks/m)^β) · P R / (α P + (1 − α) R)` with α = .85, β = .2, γ = .6; in P and R a matched word counts 1 if
-<<<<<<< HEAD
-//! equal, .6 if its stem is, and content words weigh δ = .75, function words .25. Left out are `WordNet` synonyms and the
-=======
 //! equal, .6 if its stem is, and content words weigh δ = .75, function words .25. Left out are synonyms of `WordNet` and the
->>>>>>> w-metrics
 //! paraphrase table, so this is not METEOR 1.5: `leaderboard::cases_captions` shows how far the two are apart. Stems are
 //! Snowball's; the function words are a list of our own.
 
