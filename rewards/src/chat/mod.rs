@@ -4,6 +4,7 @@
 //! tried again until a deadline. The key comes from the environment and is shown to nobody. What is asked, and what the
 //! replies mean, is the business of [`judge`](crate::judge) and of whoever evaluates an external model.
 
+mod address;
 mod client;
 mod key;
 mod limits;

@@ -330,7 +330,7 @@ fn a_real_server_is_asked_where_the_variables_name_one() {
     assert_eq!((replies.len() as u64, stats.failures, stats.tries), (stats.requests, 0, stats.requests));
     for (caption, result) in captions.iter().zip(&results) {
         let of_caption = || replies.iter().filter(|reply| reply["prediction"] == *caption);
-        println!("{caption}: {result:?} after {}", of_caption().last().unwrap()["reply"]);
+        println!("{caption}: {result:?} after {}", of_caption().next_back().unwrap()["reply"]);
         match result {
             Ok(judgement) => {
                 assert!(of_caption().any(|reply| reply["scores"] == serde_json::json!(judgement.scores)));
