@@ -55,7 +55,7 @@ impl Job for LoadEncoder<'_> {
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<Encode> {
         let encoder = SentenceEncoder::<B::InnerBackend>::from_dir(self.0, device)?;
-        Ok(Box::new(move |texts| encoder.encode(texts)))
+        Ok(Box::new(move |texts: &[&str]| encoder.encode(texts)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sentence vectors of BERT encoders (`MiniLM` and its kin), equal to sentence-transformers' within rounding.
+//! Sentence vectors of BERT encoders (all-MiniLM-L6-v2 and its kin), equal to sentence-transformers' within rounding.
 //!
 //! A directory as that library saves it is read as it is: network, pooling, normalisation, truncation. What would change
 //! the numbers and is not implemented is refused by name. A forward pass holds texts of one length only: no padding.

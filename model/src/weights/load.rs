@@ -46,8 +46,12 @@ pub fn load_weights<B: Backend, M: Module<B>>(
     ignorable: &[&str],
 ) -> Result<(M, CheckpointLayout), ModelError> {
     let reader = CheckpointReader::open(dir, published_name)?;
-    let model = fill_from(&reader, model, |name| Cow::Borrowed(name), |name| ignorable.contains(&name))?;
+    let model = fill_from(&reader, model, unchanged, |name| ignorable.contains(&name))?;
     Ok((model, reader.layout()))
+}
+
+fn unchanged(name: &str) -> Cow<'_, str> {
+    Cow::Borrowed(name)
 }
 
 fn fill_from<B: Backend, M: Module<B>>(

@@ -128,7 +128,7 @@ fn every_row_is_answered_in_order_and_within_its_tasks_budget() {
         match answer.finish_reason.as_str() {
             "length" => assert_eq!(num_tokens, budget, "row {index}"),
             reason => {
-                assert!(reason == "stop" && (1..=budget).contains(&num_tokens), "row {index}: {reason}")
+                assert!(reason == "stop" && (1..=budget).contains(&num_tokens), "row {index}: {reason}");
             }
         }
     }

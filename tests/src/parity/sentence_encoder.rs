@@ -74,7 +74,7 @@ fn compare<B: Backend>(dir: &Path, texts: &[&str], reference: &[Vec<f32>], what:
     for (text, together) in texts.iter().zip(&vectors).take(4) {
         alone.add(what, &encoder.encode(&[text]).unwrap()[0], together);
     }
-    alone.check(&format!("{what}, alone against together"), 1e-6, 1e-6);
+    alone.check(&format!("{what}, alone against together"), 2e-5, 2e-6);
     assert!(encoder.encode(&[]).unwrap().is_empty());
 }
 
@@ -118,7 +118,9 @@ fn published_minilm_gives_the_reference_vectors() {
     }
 
     match std::env::var_os(MINILM_DIR) {
-        Some(dir) => drop(on_device(MiniLm(dir.into()))),
+        Some(dir) => {
+            on_device(MiniLm(dir.into()));
+        }
         // Not the word by which scripts/test knows a device that cannot be used.
         None => println!("\n*** not run: {MINILM_DIR} names no folder of all-MiniLM-L6-v2\n"),
     }
@@ -248,7 +250,7 @@ fn what_changes_the_vectors_is_honoured_or_refused_by_file_and_key() {
         ),
     ];
     for (file, content, wanted) in cases {
-        let dir = tiny_with(&json!({file.as_str(): content}));
+        let dir = tiny_with(&json!({(file.as_str()): content}));
         let error = format!("{:#}", encode_on_cpu(dir.path(), &["a"]).unwrap_err());
         assert!(error.contains(&wanted), "{file}: `{wanted}` is not in: {error}");
         let named = file.split('/').next().unwrap();
