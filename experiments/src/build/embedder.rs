@@ -191,7 +191,7 @@ mod tests {
             ("[]", "not a JSON map"),
             ("{}", "holds no vector"),
             (r#"{"a": []}"#, "`a` is empty"),
-            (r#"{"a": [1e39]}"#, "not finite"),
+            (r#"{"a": [1e39]}"#, "out of range"),
             (r#"{"a": [1], "b": [1, 2]}"#, "one encoder"),
         ] {
             let error = format!("{:#}", open(text).err().unwrap());

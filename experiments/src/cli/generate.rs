@@ -72,41 +72,41 @@ pub struct RecordsArgs {
     #[arg(long, value_name = "FILE")]
     pub records: Option<PathBuf>,
     /// Directory of the media; the file's own by default
-    #[arg(long, value_name = "DIR", requires = "records")]
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
     pub root: Option<PathBuf>,
     /// Solved examples shown before each question: 0 or 1, in a system message, without a clip
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1), requires = "records")]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with = "data")]
     pub shots: u8,
     /// Records to take the examples from, the first usable one of each qa_type [default: invented ones]
-    #[arg(long, value_name = "FILE", requires = "records")]
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub shots_from: Option<PathBuf>,
     /// Answer the rows i, i+n, i+2n, … only (0/4 to 3/4 are four shards); `merge-predictions` puts shards together
-    #[arg(long, value_name = "i/n", default_value = "0/1", requires = "records")]
+    #[arg(long, value_name = "i/n", default_value = "0/1", conflicts_with = "data")]
     pub shard: Shard,
     /// Take the first rows of the file only
-    #[arg(long, value_name = "N", requires = "records")]
+    #[arg(long, value_name = "N", conflicts_with = "data")]
     pub limit: Option<NonZeroUsize>,
     /// What to do about a row that cannot be asked, be it for its record or its media
-    #[arg(long, default_value = "error", requires = "records")]
+    #[arg(long, default_value = "error", conflicts_with = "data")]
     pub on_bad_row: OnBadRowArg,
     /// Smaller frames are enlarged to so many pixels
-    #[arg(long, value_name = "PIXELS", default_value = "6272", requires = "records")]
+    #[arg(long, value_name = "PIXELS", default_value = "6272", conflicts_with = "data")]
     pub min_pixels: NonZeroU64,
     /// Larger frames are shrunk to so many pixels
-    #[arg(long, value_name = "PIXELS", default_value = "37632", requires = "records")]
+    #[arg(long, value_name = "PIXELS", default_value = "37632", conflicts_with = "data")]
     pub max_pixels: NonZeroU64,
     /// Name of the model at the API
-    #[arg(long, value_name = "NAME", requires = "records", help_heading = API)]
+    #[arg(long, value_name = "NAME", conflicts_with = "data", help_heading = API)]
     pub model_name: Option<String>,
     /// Environment variable that holds the API's key [default: no key]
-    #[arg(long, value_name = "VARIABLE", requires = "records", help_heading = API)]
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "data", help_heading = API)]
     pub api_key_env: Option<String>,
     /// JSON object whose keys are added to every request, replacing ours; null takes one out:
     /// {"max_tokens": null, "max_completion_tokens": 512}
-    #[arg(long, value_name = "JSON", requires = "records", help_heading = API)]
+    #[arg(long, value_name = "JSON", conflicts_with = "data", help_heading = API)]
     pub api_body: Option<String>,
     /// Requests in flight at a time [default: 8]
-    #[arg(long, value_name = "N", requires = "records", help_heading = API)]
+    #[arg(long, value_name = "N", conflicts_with = "data", help_heading = API)]
     pub concurrency: Option<NonZeroUsize>,
 }
 

@@ -215,7 +215,10 @@ mod tests {
         let recipe = &stage.keys()[1];
         assert!(recipe.required);
         let Shape::Tagged(variants) = &recipe.shape else { panic!("recipe is {recipe:?}") };
-        assert_eq!(variants.iter().map(|variant| variant.tag.as_str()).collect::<Vec<_>>(), ["sft", "grpo"]);
+        assert_eq!(
+            variants.iter().map(|variant| variant.tag.as_str()).collect::<Vec<_>>(),
+            ["sft", "grpo", "medgrpo"]
+        );
         assert_eq!(variants[0].keys, []);
         let beta = variants[1].keys.iter().find(|key| key.name == "beta").unwrap();
         assert_eq!(beta.shape, Shape::Number);

@@ -136,7 +136,7 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
     let misplaced = FULL.replace("recipe = { type = \"sft\" }", "recipe = { type = \"sft\", beta = 0.1 }");
     assert_eq!(
         message(&misplaced, &[]),
-        "unknown key `beta` in `stage.0.recipe` at line 14 of x.toml; did you mean `stage.recipe.beta` of type \"grpo\"?"
+        "unknown key `beta` in `stage.0.recipe` at line 14 of x.toml; did you mean `stage.recipe.beta` of type \"grpo\" or `stage.recipe.beta` of type \"medgrpo\"?"
     );
     let nowhere = FULL.replace("clips = 20", "clips = 20\nzzzzzzz = 1");
     assert_eq!(
@@ -161,7 +161,7 @@ fn wrong_types_words_and_missing_keys_name_their_line() {
     );
     assert_eq!(
         message(&FULL.replace("type = \"grpo\"", "type = \"ppo\""), &[]),
-        "`stage.1.recipe.type` cannot be \"ppo\" at line 18 of x.toml; it takes \"sft\", \"grpo\""
+        "`stage.1.recipe.type` cannot be \"ppo\" at line 18 of x.toml; it takes \"sft\", \"grpo\", \"medgrpo\""
     );
     assert_eq!(
         message(&FULL.replace("type = \"grpo\", ", ""), &[]),
@@ -312,7 +312,11 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("stage.1.trainer.warmup_steps=11", "the stage has only 10 steps"),
         ("stage.1.trainer.learning_rate=inf", "above 0"),
         ("stage.1.trainer.adam_beta2=1", "below 1"),
-        ("stage.1.data.tasks=[\"tag\",\"vs\"]", "set stage.1.data.tasks = [\"tag\", \"stg\"]"),
+        ("stage.1.recipe.rewards.format_factor=2", "between 0 and 1"),
+        ("stage.1.recipe.rewards.normalization={ type = \"median_logistic\", k = 0 }", "above 0"),
+        ("stage.1.recipe.rewards.normalization={ type = \"ema\" }", "set scale_rewards = \"none\""),
+        ("stage.1.recipe.rewards.overlong={ cache_length = 9999 }", "more than the 512 tokens"),
+        ("stage.1.recipe.rewards.judge={ type = \"llm\", base_url = \"x\", model = \"m\" }", "ends in /v1"),
         ("stage.1.recipe.num_generations=1", "use type = \"sft\""),
         ("stage.1.recipe.temperature=0", "greedy"),
         ("stage.1.recipe.top_p=0", "above 0 and at most 1"),
@@ -325,6 +329,14 @@ fn senseless_values_are_refused_with_the_remedy() {
         let text = message(FULL, &[set]);
         assert!(text.contains(expected), "--set {set} gave: {text}");
         assert!(text.contains("line ") || text.contains("--set"), "no place in: {text}");
+    }
+    for (set, expected) in [
+        ("stage.1.recipe.rewards.captions.rouge_l=0", "trains on vs, whose reward has no component"),
+        ("stage.1.recipe.rewards.captions.similarity=1", "names no encoder"),
+        ("stage.1.recipe.rewards.captions.judge=1", "asks a judge"),
+    ] {
+        let text = message(FULL, &["stage.1.data.tasks=[\"tag\",\"vs\"]", set]);
+        assert!(text.contains(expected), "--set {set} gave: {text}");
     }
     let unoffered = FULL.replace("{ file = \"a/train.json\", weight = 2.0 }, ", "");
     assert!(message(&unoffered, &[]).contains("names stg, which no file of `data.train` offers"));

@@ -133,7 +133,7 @@ fn meta(args: &GenerateArgs, file: &Path, rows: &Rows, model: &Value, model_plac
         TaskKind::BENCHMARK.map(|task| (task.key(), args.max_new_tokens.of_task(task))).into();
     let PixelRange { min_pixels, max_pixels } = pixels(args);
     let settings = [
-        ("model", model),
+        ("model", model.clone()),
         ("records", json!(settings::hash_of_file(file)?)),
         ("shots", json!(records.shots)),
         ("shots_from", json!(shots_from)),

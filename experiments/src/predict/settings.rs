@@ -128,7 +128,7 @@ pub(super) fn fingerprint_of_model(dir: &Path) -> Result<String> {
             if num_bytes <= MAX_WHOLE_BYTES { (1, num_bytes) } else { (NUM_PIECES, PIECE_BYTES) };
         for number in 0..num_pieces {
             // From the first byte to the last.
-            let start = (num_bytes - piece_bytes) / (num_pieces - 1).max(1) * number;
+            let start = (num_bytes - piece_bytes) * number / (num_pieces - 1).max(1);
             let mut piece = Vec::new();
             file.seek(SeekFrom::Start(start)).with_context(|| told(&path))?;
             file.by_ref().take(piece_bytes).read_to_end(&mut piece).with_context(|| told(&path))?;

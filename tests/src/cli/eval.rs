@@ -152,7 +152,7 @@ fn the_page_shows_boxes_over_frames() {
     let more = ["--html", page.as_str(), "--media-root", root.as_str()];
     succeed(eval(&truth, &predictions, &scene.path("m.json"), &more));
     let html = fs::read_to_string(&page).unwrap();
-    assert!(html.contains("data:image/jpeg;base64,"), "no frame");
+    assert!(html.contains("data:image&#x2f;jpeg;base64,"), "no frame");
     assert_eq!(html.matches(r#"x="5.0" y="6.0" width="35.0" height="44.0""#).count(), 2, "two boxes");
     assert!(html.contains("&lt;forceps&gt;") && html.contains("metric 1.000"));
     // Without the folder the media are not looked for.

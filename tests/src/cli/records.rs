@@ -334,7 +334,7 @@ fn options_that_do_not_belong_together_are_refused() {
     let with = |more: &[&str]| -> Vec<String> {
         conversations.iter().cloned().chain(more.iter().map(|arg| (*arg).to_owned())).collect()
     };
-    refused(&with(&["--limit", "3"]), 2, &["--records"]);
+    refused(&with(&["--limit", "3"]), 2, &["--limit", "--data"]);
     refused(&with(&["--max-new-tokens", "tag=3"]), 2, &["--max-new-tokens"]);
     refused(&with(&["--max-new-tokens", "0"]), 2, &["--max-new-tokens", "at least 1"]);
 }

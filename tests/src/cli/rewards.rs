@@ -97,7 +97,7 @@ fn rewards_check_and_rescore() {
         scene.rewards(&["check", "--config", "experiment.toml", "--limit", "8", "--out", "audit.json"]);
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
     for wanted in [
-        "reward of stage 1 (\"grpo\")",
+        "reward of stage 1 (\"medgrpo\")",
         "### tag, ",
         "### stg, ",
         "| gold | 1.000 |",
@@ -106,7 +106,7 @@ fn rewards_check_and_rescore() {
         assert!(said.stdout.contains(wanted), "{wanted} is not in:\n{}", said.stdout);
     }
     let audit: Value = serde_json::from_slice(&fs::read(scene.path("audit.json")).unwrap()).unwrap();
-    assert_eq!(audit["records"], 16);
+    assert_eq!(audit["records"], 22);
     assert_eq!(audit["unscored"], json!([]));
     let whole =
         |row: &&Value| row["task"] == "stg" && row["answer"] == "whole_frame" && row["component"] == "reward";
