@@ -165,7 +165,7 @@ fn wrong_types_words_and_missing_keys_name_their_line() {
     );
     assert_eq!(
         message(&FULL.replace("type = \"grpo\", ", ""), &[]),
-        "`stage.1.recipe` has no `type` at line 18 of x.toml; give one of \"sft\", \"grpo\""
+        "`stage.1.recipe` has no `type` at line 18 of x.toml; give one of \"sft\", \"grpo\", \"medgrpo\""
     );
     assert_eq!(
         message(&FULL.replace("max_steps = 10\n", ""), &[]),

@@ -216,28 +216,6 @@ fn killed_and_gone_on_with_the_answers_are_the_same_bytes() {
     assert!(!beside(&out, ".partial").exists());
 }
 
-#[cfg(unix)]
-#[test]
-fn ctrl_c_keeps_what_is_answered() {
-    let practice = Practice::shared();
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("stopped.jsonl");
-    let args = args(&practice.file("test.json"), &out, &["--batch-size", "1", "--workers", "1"]);
-    let mut child = start(&args);
-    while child.try_wait().unwrap().is_none() && num_kept(&out) < 1 {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("run the same command again"), "{stderr}");
-    let kept = num_kept(&out);
-    assert!(kept >= 1 && stderr.contains(&format!("{kept} of {} rows", practice.records.len())), "{stderr}");
-    ran(&args);
-    assert_eq!(read_predictions(&out).unwrap().len(), practice.records.len());
-}
-
 #[test]
 fn shards_merge_to_the_bytes_of_the_whole() {
     let practice = Practice::shared();
