@@ -96,7 +96,7 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
     };
     let rows = Rows::open(file, records)?;
     let model = json!({ "fingerprint": settings::fingerprint_of_model(model_dir)? });
-    let meta = meta(args, file, &rows, &model, model_dir.display().to_string())?;
+    let meta = meta(args, file, &rows, &model, &model_dir.display().to_string())?;
     let mut ledger = Ledger::look(&args.out, &meta, &rows.numbers)?;
     if ledger.num_left() > 0 {
         let (batches, unusable) = local::plan(&rows, &preparer, &args.max_new_tokens, args.batch_size)?;
@@ -126,7 +126,7 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
 }
 
 /// What decides the answers of this run.
-fn meta(args: &GenerateArgs, file: &Path, rows: &Rows, model: &Value, model_place: String) -> Result<Meta> {
+fn meta(args: &GenerateArgs, file: &Path, rows: &Rows, model: &Value, model_place: &str) -> Result<Meta> {
     let records = &args.records;
     let shots_from = records.shots_from.as_deref().map(settings::hash_of_file).transpose()?;
     let limits: BTreeMap<&str, usize> =

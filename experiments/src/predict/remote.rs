@@ -65,7 +65,7 @@ pub(super) fn run(args: &GenerateArgs, url: &str, file: &PathBuf) -> Result<()> 
     let rows = Rows::open(file, records)?;
     let place = without_query(url);
     let settings = json!({ "url": place, "name": model, "body": extra_body });
-    let meta = meta(args, file, &rows, &settings, format!("{model} at {place}"))?;
+    let meta = meta(args, file, &rows, &settings, &format!("{model} at {place}"))?;
     let mut ledger = Ledger::look(&args.out, &meta, &rows.numbers)?;
     let mut why = "stopped".to_owned();
     if ledger.num_left() > 0 {
