@@ -8,7 +8,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use eval::{EvalArgs, RulesArg, SubmitArgs};
+pub use eval::{EvalArgs, JudgeArgs, RulesArg, SubmitArgs};
 
 use crate::device::Device;
 

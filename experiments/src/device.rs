@@ -91,8 +91,7 @@ pub fn workers(args: &DeviceArgs) -> Result<Workers> {
 /// If this binary was built without that backend, the machine lacks what it needs, or the job fails.
 pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
     match device {
-        #[cfg(feature = "cpu")]
-        Device::Cpu => job.run::<burn::backend::Autodiff<burn_flex::Flex>>(&burn_flex::FlexDevice),
+        Device::Cpu => run_on_cpu(job),
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
             use burn::backend::wgpu::{Wgpu, WgpuDevice};
@@ -113,13 +112,30 @@ pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
             )?;
             job.run::<burn::backend::Autodiff<Cuda>>(&device)
         }
-        #[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]
-        other => {
-            let feature = other.to_string();
-            let feature = feature.split(':').next().unwrap_or_default();
-            anyhow::bail!("this medgrpo was built without {feature}; build it with `--features {feature}`")
-        }
+        #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+        other => not_built(other),
     }
+}
+
+/// Runs `job` on the processor; it is compiled for no other device.
+///
+/// # Errors
+/// If this binary was built without that backend, or the job fails.
+pub fn run_on_cpu<J: Job>(job: J) -> Result<J::Output> {
+    #[cfg(feature = "cpu")]
+    return job.run::<burn::backend::Autodiff<burn_flex::Flex>>(&burn_flex::FlexDevice);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = job;
+        not_built(Device::Cpu)
+    }
+}
+
+#[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]
+fn not_built<T>(device: Device) -> Result<T> {
+    let feature = device.to_string();
+    let feature = feature.split(':').next().unwrap_or_default();
+    anyhow::bail!("this medgrpo was built without {feature}; build it with `--features {feature}`")
 }
 
 /// One small computation, so that a missing driver is a message and not a panic in the middle of a run.

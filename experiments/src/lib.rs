@@ -14,6 +14,7 @@ mod output;
 pub mod predict;
 pub mod progress;
 pub mod report;
+mod reward_check;
 mod rollouts;
 pub mod run_dir;
 mod stop;

@@ -1,6 +1,6 @@
 //! Who judges captions in an evaluation, by what the user names.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, num::NonZeroU32, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use medgrpo_rewards::{
@@ -10,27 +10,16 @@ use medgrpo_rewards::{
     leaderboard::Rules,
 };
 
-/// What the user says about a judge.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JudgeSpec<'a> {
-    /// `none`, `offline`, `replay:FILE`, or the address of an API up to and with the version.
-    pub(crate) judge: &'a str,
-    /// The model at that address.
-    pub(crate) model: Option<&'a str>,
-    /// The environment variable that holds the key.
-    pub(crate) key_env: Option<&'a str>,
-    /// The folder where judgements are kept.
-    pub(crate) cache: Option<&'a PathBuf>,
-}
+use crate::cli::JudgeArgs;
 
 /// Opens a judge for an evaluation: recorded replies are read as the rules of the evaluation read them, a model is asked
 /// for scores by fixed anchors, as the leaderboard asks.
 pub(crate) fn open_judge(
-    spec: JudgeSpec<'_>,
+    args: &JudgeArgs,
     rules: Rules,
     embedder: Option<&Arc<dyn TextEmbedder>>,
 ) -> Result<Option<Box<dyn Judge>>> {
-    let judge = spec.judge;
+    let judge = args.judge.as_str();
     if judge == "none" {
         return Ok(None);
     }
@@ -49,12 +38,20 @@ pub(crate) fn open_judge(
     if !(judge.starts_with("http://") || judge.starts_with("https://")) {
         bail!("--judge {judge}: expected none, offline, replay:FILE, or an address that starts with http");
     }
-    let Some(model) = spec.model else {
+    let Some(model) = &args.judge_model else {
         bail!("--judge {judge}: which model there? Name it with --judge-model");
     };
-    let mut chat = ChatConfig::new(judge, model);
-    chat.api_key_env = spec.key_env.map(str::to_owned);
-    let mut config = LlmJudgeConfig::new(chat, Wording::Absolute);
-    config.cache = spec.cache.cloned();
+    let chat = ChatConfig {
+        api_key_env: args.judge_key_env.clone(),
+        max_concurrency: args.judge_concurrency.get(),
+        requests_per_minute: args.judge_requests_per_minute.map(NonZeroU32::get),
+        tokens_per_minute: args.judge_tokens_per_minute.map(NonZeroU32::get),
+        ..ChatConfig::new(judge, model)
+    };
+    let config = LlmJudgeConfig {
+        cache: args.judge_cache.clone(),
+        transcript: args.judge_transcript.clone(),
+        ..LlmJudgeConfig::new(chat, Wording::Absolute)
+    };
     Ok(Some(Box::new(LlmJudge::new(config)?)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
-use medgrpo_rewards::{Reward, compose::normalise::Normaliser};
+use medgrpo_rewards::{Reward, compose::normalise::Normaliser, judge::Judge};
 use medgrpo_trainers::{
     advantage::Scale,
     aggregate::Aggregate,
@@ -26,6 +26,8 @@ pub(crate) struct Scoring {
     pub(crate) reward: Arc<dyn Reward>,
     /// What puts components on one scale; inside `reward` too.
     pub(crate) normaliser: Arc<dyn Normaliser>,
+    /// Who judges in `reward`, for the counts.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
 }
 
 /// Where the randomness of a stage starts.

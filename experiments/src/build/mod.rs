@@ -14,7 +14,7 @@ pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train}
 pub use embedder::open_embedder;
 pub(crate) use experts::{forecast, open_experts};
 pub(crate) use init_model::init_model;
-pub(crate) use judge::{JudgeSpec, open_judge};
+pub(crate) use judge::open_judge;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
 pub(crate) use method::{Scoring, learner_config, on_policy, recipe, seed_of_stage};
 pub(crate) use preparer::preparer;

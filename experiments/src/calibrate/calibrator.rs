@@ -51,7 +51,7 @@ impl Calibrator<'_> {
         let normaliser: Arc<dyn Normaliser> = Arc::new(Identity);
         let reward =
             build::reward(&self.grpo.rewards, self.grpo.max_completion_length, self.experts, &normaliser)?;
-        let scoring = Scoring { reward, normaliser };
+        let scoring = Scoring { reward, normaliser, judge: self.experts.judge.clone() };
         let processor = &self.preparer.processor;
         let num_generations = self.settings.num_generations;
         let mut source =

@@ -1,6 +1,9 @@
 //! Arguments of `eval` and `submit`.
 
-use std::path::PathBuf;
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
 
 use clap::{Args, ValueEnum};
 use medgrpo_rewards::leaderboard::Rules;
@@ -24,6 +27,36 @@ impl From<RulesArg> for Rules {
     }
 }
 
+/// Who judges captions, and how hard it may be asked.
+#[derive(Args, Debug)]
+pub struct JudgeArgs {
+    /// Who judges captions: none, offline (no LLM: it says so), replay:FILE (recorded replies), or the address of an
+    /// OpenAI-compatible API
+    #[arg(long, default_value = "none", value_name = "none|offline|replay:FILE|URL")]
+    pub judge: String,
+    /// The model behind a judge's address
+    #[arg(long, value_name = "NAME")]
+    pub judge_model: Option<String>,
+    /// The environment variable that holds the key for a judge's address; without it no key is sent
+    #[arg(long, value_name = "VARIABLE")]
+    pub judge_key_env: Option<String>,
+    /// Folder that keeps a model's judgements, so that none is paid for twice
+    #[arg(long, value_name = "DIR")]
+    pub judge_cache: Option<PathBuf>,
+    /// File that every question and reply is added to
+    #[arg(long, value_name = "FILE")]
+    pub judge_transcript: Option<PathBuf>,
+    /// Requests in flight at once
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub judge_concurrency: NonZeroUsize,
+    /// Most requests a minute [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub judge_requests_per_minute: Option<NonZeroU32>,
+    /// Most tokens a minute [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub judge_tokens_per_minute: Option<NonZeroU32>,
+}
+
 /// Arguments of `eval`.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
@@ -39,19 +72,9 @@ pub struct EvalArgs {
     /// By whose rules
     #[arg(long, default_value = "official")]
     pub rules: RulesArg,
-    /// Who judges captions: none, offline (no LLM: it says so), replay:FILE (recorded replies), or the address of an
-    /// OpenAI-compatible API
-    #[arg(long, default_value = "none", value_name = "none|offline|replay:FILE|URL")]
-    pub judge: String,
-    /// The model behind a judge's address
-    #[arg(long, value_name = "NAME")]
-    pub judge_model: Option<String>,
-    /// The environment variable that holds the key for a judge's address; without it no key is sent
-    #[arg(long, value_name = "VARIABLE")]
-    pub judge_key_env: Option<String>,
-    /// Folder that keeps a model's judgements, so that none is paid for twice
-    #[arg(long, value_name = "DIR")]
-    pub judge_cache: Option<PathBuf>,
+    /// Who judges captions
+    #[command(flatten)]
+    pub judge: JudgeArgs,
     /// Vectors of sentences for next-action answers that are no class: a sentence encoder, or a map from text to vector
     #[arg(long, value_name = "DIR|vectors:FILE")]
     pub embedder: Option<String>,

@@ -86,7 +86,7 @@ pub struct RecordsArgs {
     /// Take the first rows of the file only
     #[arg(long, value_name = "N", conflicts_with = "data")]
     pub limit: Option<NonZeroUsize>,
-    /// What to do about a row that cannot be asked, be it for its record or its media
+    /// What to do about a row that cannot be asked: for its record, for its media, or because the API refuses it
     #[arg(long, default_value = "error", conflicts_with = "data")]
     pub on_bad_row: OnBadRowArg,
     /// Smaller frames are enlarged to so many pixels

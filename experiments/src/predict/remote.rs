@@ -98,7 +98,16 @@ pub(super) fn run(args: &GenerateArgs, url: &str, file: &PathBuf) -> Result<()> 
                         Ok(()) => progress.set(ledger.num_done()),
                         Err(error) => broken = Some(error),
                     },
-                    Err(ChatError::Failed(message)) => failures.push((sample.row, message)),
+                    Err(ChatError::Refused(message)) if records.on_bad_row == OnBadRowArg::Empty => {
+                        tracing::warn!("{}: refused: {message}", rows.origin(sample.row));
+                        match ledger.add(vec![rows.unusable(sample.row)]) {
+                            Ok(()) => progress.set(ledger.num_done()),
+                            Err(error) => broken = Some(error),
+                        }
+                    }
+                    Err(ChatError::Failed(message) | ChatError::Refused(message)) => {
+                        failures.push((sample.row, message));
+                    }
                     Err(fatal @ ChatError::Fatal(_)) => broken = Some(fatal.into()),
                 }
                 if broken.is_some() || stop.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ mod table;
 pub use curves::curves_svg;
 pub use histogram::{Histogram, histograms_svg};
 pub use history::{History, StageHistory};
-pub use page::{Page, page_html};
+pub use page::{Page, TextTable, page_html};
 pub use sample::{Answer, BoxAt, Frame, SampleCard};
 pub(crate) use table::aligned;
 pub use table::{Column, EvaluationTable, Row};

@@ -24,10 +24,25 @@ pub struct Page {
     /// Calibrations of rewards: the stage's name, and the distributions as [`histograms_svg`](super::histograms_svg) draws
     /// them.
     pub calibrations: Vec<(String, String)>,
+    /// Further tables.
+    pub tables: Vec<TextTable>,
     /// Samples with their answers.
     pub cards: Vec<SampleCard>,
     /// The resolved experiment.
     pub config_toml: String,
+}
+
+/// A table of cells that are text already.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TextTable {
+    /// Its heading.
+    pub title: String,
+    /// What the columns mean.
+    pub legend: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// The first cell of a row is its name.
+    pub rows: Vec<Vec<String>>,
 }
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -78,6 +93,7 @@ pub fn page_html(page: &Page) -> Result<String, ReportError> {
         table => table,
         curves => curves,
         pictures => pictures,
+        tables => page.tables,
         cards => cards,
         config_toml => page.config_toml,
     };
@@ -103,6 +119,12 @@ mod tests {
             }),
             curves_svg: Some(bad.clone()),
             calibrations: vec![(bad.clone(), bad.clone())],
+            tables: vec![TextTable {
+                title: bad.clone(),
+                legend: bad.clone(),
+                head: vec![bad.clone()],
+                rows: vec![vec![bad.clone()]],
+            }],
             cards: vec![SampleCard {
                 title: bad.clone(),
                 question: bad.clone(),

@@ -161,6 +161,7 @@ impl Job for TrainJob<'_> {
                         None => return self.told_to_stop(),
                     },
                 };
+                let judge = scoring.as_ref().and_then(|scoring| scoring.judge.clone());
                 let mut running = self.stage::<B>(&begin, scoring, &reference_dir, resumed, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
@@ -176,6 +177,8 @@ impl Job for TrainJob<'_> {
                     stop: Arc::clone(&self.stop),
                     device,
                     saved: done,
+                    judged: judge.as_ref().and_then(|judge| judge.stats()).unwrap_or_default(),
+                    judge,
                     stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
                     source_state: running.recipe.source.state(),
                     stopped: false,

@@ -11,6 +11,7 @@ use std::{
 
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::checkpoint::CheckpointSource;
+use medgrpo_rewards::judge::{Judge, JudgeStats};
 use medgrpo_trainers::{
     TrainError,
     checkpoint::{self, TrainState},
@@ -50,6 +51,10 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     /// What the source of completions had learned by then.
     pub(super) source_state: serde_json::Value,
     pub(super) stopped: bool,
+    /// Who judges captions, if anyone.
+    pub(super) judge: Option<Arc<dyn Judge>>,
+    /// What it had done when metrics were last written.
+    pub(super) judged: JudgeStats,
 }
 
 impl<B: AutodiffBackend> RunObserver<'_, B> {
@@ -126,6 +131,11 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
             self.evaluate(step, model, &mut metrics)?;
         }
         if step % trainer.logging_steps == 0 || last {
+            if let Some(stats) = self.judge.as_ref().and_then(|judge| judge.stats()) {
+                let done = stats.since(&self.judged);
+                metrics.extend(done.map(|(name, value)| (name.to_owned(), value)));
+                self.judged = stats;
+            }
             self.metrics.append(at, &metrics).map_err(observer_error)?;
         }
         let shown = match metrics.get("reward") {

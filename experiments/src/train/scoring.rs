@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::Backend;
 use medgrpo_model::vlm::Vlm;
-use medgrpo_rewards::compose::normalise::Calibration;
+use medgrpo_rewards::{Reward, audit::Limits, compose::normalise::Calibration};
 use medgrpo_trainers::prepare::SamplePreparer;
 
 use super::job::TrainJob;
@@ -11,6 +11,8 @@ use crate::{
     build::{self, Experts, Scoring, seed_of_stage},
     calibrate::{self, Calibrator, calibration_file},
     config::resolved::{Grpo, Stage},
+    reward_check::{RewardCheck, reward_check_file},
+    run_dir::write_atomic,
 };
 
 /// A stage that is about to begin or to go on.
@@ -44,9 +46,32 @@ impl TrainJob<'_> {
             }
             table => table,
         };
-        let normaliser = build::normaliser(&grpo.rewards.normalization, table)?;
-        let reward = build::reward(&grpo.rewards, grpo.max_completion_length, &experts, &normaliser)?;
-        Ok(Some(Scoring { reward, normaliser }))
+        let scoring = |table| -> Result<Scoring> {
+            let normaliser = build::normaliser(&grpo.rewards.normalization, table)?;
+            let reward = build::reward(&grpo.rewards, grpo.max_completion_length, &experts, &normaliser)?;
+            Ok(Scoring { reward, normaliser, judge: experts.judge.clone() })
+        };
+        if start.done == 0 && grpo.rewards.check_records > 0 {
+            // On a reward of its own: normalizations remember what they have seen.
+            self.check_reward(start, &scoring(table.clone())?.reward, grpo.rewards.check_records)?;
+        }
+        scoring(table).map(Some)
+    }
+
+    /// Keeps in the run directory what the reward pays for tricks, and tells if one pays.
+    fn check_reward(&self, start: &StageStart<'_>, reward: &dyn Reward, num_records: usize) -> Result<()> {
+        let tasks = &start.stage.data.tasks;
+        let check = RewardCheck::of(reward, &self.train, tasks, num_records, Limits::default())?;
+        let path = reward_check_file(self.run_dir.path(), &start.stage.name);
+        check.write(&path)?;
+        write_atomic(&path.with_extension("md"), check.to_markdown().as_bytes())?;
+        if check.tell()? > 0 {
+            crate::print(&format!(
+                "the policy may find that this reward pays for tricks; the whole list: {}",
+                path.display()
+            ));
+        }
+        Ok(())
     }
 
     /// The stage's own table, measured. `None` if the run was asked to stop meanwhile.

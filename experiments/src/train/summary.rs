@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
 use medgrpo_datasets::{Dataset, TaskKind};
-use medgrpo_rewards::leaderboard::Report;
+use medgrpo_rewards::{
+    audit::{self, Audit},
+    leaderboard::Report,
+};
 use serde_json::{Value, json};
 
 use super::evaluation::SplitResult;
@@ -14,7 +17,8 @@ use crate::{
     cards::{answer, card},
     config::resolved::Experiment,
     predict::read_predictions,
-    report::{EvaluationTable, History, Page, Row, SampleCard, curves_svg, page_html},
+    report::{EvaluationTable, History, Page, Row, SampleCard, TextTable, curves_svg, page_html},
+    reward_check::reward_check_file,
     run_dir::{CURVES_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
 };
 
@@ -60,6 +64,7 @@ pub(super) fn write(
         table: (!columns.is_empty()).then_some(table),
         curves_svg: Some(curves),
         calibrations: calibrations(root, &stages)?,
+        tables: reward_checks(root, &stages)?,
         cards: cards(&run_dir.predictions(), eval, &labels)?,
         config_toml: experiment.to_toml(),
     };
@@ -78,6 +83,35 @@ fn calibrations(root: &Path, stages: &[String]) -> Result<Vec<(String, String)>>
         }
     }
     Ok(pictures)
+}
+
+/// What the stages' rewards were found to pay.
+fn reward_checks(root: &Path, stages: &[String]) -> Result<Vec<TextTable>> {
+    let mut tables = Vec::new();
+    for stage in stages {
+        let path = reward_check_file(root, stage);
+        if path.exists() {
+            let told = || path.display().to_string();
+            let audit: Audit =
+                serde_json::from_slice(&fs::read(&path).with_context(told)?).with_context(told)?;
+            let head = ["task and answer", "mean reward", "highest", "beats half right"];
+            tables.push(TextTable {
+                title: format!("Reward check of stage {stage}"),
+                legend: "What the reward pays for the right answer, for nothing, for half an answer and for tricks. Last: \
+                         how often a trick is paid more than the half-right answer."
+                    .to_owned(),
+                head: head.map(str::to_owned).to_vec(),
+                rows: audit.rows.iter().filter(|row| row.is_reward()).map(paid).collect(),
+            });
+        }
+    }
+    Ok(tables)
+}
+
+fn paid(row: &audit::Row) -> Vec<String> {
+    let share = row.beaten_share.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
+    let name = format!("{}: {}", row.task, row.answer.as_str());
+    vec![name, format!("{:.3}", row.mean), format!("{:.3}", row.max), share]
 }
 
 fn facts(experiment: &Experiment) -> Vec<(String, String)> {

@@ -1,7 +1,7 @@
 //! The answers that are tried on a record.
 
 use medgrpo_datasets::{TaskKind, TaskSample};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     attack::{self, Clip, KEYWORDS, Public},
@@ -10,7 +10,7 @@ use super::{
 use crate::canonical_answer;
 
 /// A kind of answer; there may be several texts of a kind, of which the best paid counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The truth in the benchmark's format.

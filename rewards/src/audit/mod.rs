@@ -14,7 +14,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 use medgrpo_datasets::{TaskKind, TaskSample};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use answer::Answer;
 pub use attack::{Clip, Public};
@@ -22,7 +22,7 @@ pub use attack::{Clip, Public};
 use crate::{Response, Reward, RewardError, Score};
 
 /// From where on a difference is a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Share of a task's records in which an attack may beat the half-right answer. By chance a trick is now and then a
     /// good answer (a box that fills the frame); such records are listed, and only a larger share is a violation.
@@ -38,7 +38,7 @@ impl Default for Limits {
 }
 
 /// What every reward must keep to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Law {
     /// No other answer is paid more than gold, padded gold neither.
@@ -54,7 +54,7 @@ pub enum Law {
 }
 
 /// A law that did not hold for a record.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// File and row.
     pub origin: String,
@@ -75,7 +75,7 @@ pub struct Finding {
 }
 
 /// A record of which some answer could not be scored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unscored {
     /// File and row.
     pub origin: String,
@@ -86,7 +86,7 @@ pub struct Unscored {
 }
 
 /// What one kind of answer was paid over the records of a task.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The task.
     pub task: TaskKind,
@@ -104,8 +104,15 @@ pub struct Row {
     pub beaten_share: Option<f64>,
 }
 
+impl Row {
+    /// Whether it is of the whole reward.
+    pub fn is_reward(&self) -> bool {
+        self.component == REWARD
+    }
+}
+
 /// Everything that was found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// From where on a finding counts.
     pub limits: Limits,

@@ -265,7 +265,7 @@ impl Shared {
                     return Some(Err(ChatError::Fatal(self.blame(&message))));
                 }
                 Err(Fault::Refused(message)) => {
-                    return Some(Err(ChatError::Failed(format!("{}: {message}", self.place()))));
+                    return Some(Err(ChatError::Refused(format!("{}: {message}", self.place()))));
                 }
                 Err(Fault::Passing { message, retry_after }) => (message, retry_after),
             };

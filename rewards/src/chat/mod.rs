@@ -133,7 +133,10 @@ pub enum ChatError {
     /// Whatever is asked, the answer will be no: a refused key, no such model, a bad address, a used-up account.
     #[error("{0}")]
     Fatal(String),
-    /// This request has no answer: refused for what it holds, or given up after all tries.
+    /// This request is refused for what it holds: a filter, a prompt that is too long.
+    #[error("{0}")]
+    Refused(String),
+    /// This request was given up after all tries; later it may be answered.
     #[error("{0}")]
     Failed(String),
 }

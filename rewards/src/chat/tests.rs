@@ -172,7 +172,7 @@ fn a_request_that_is_refused_takes_no_other_with_it() {
     });
     let results = ask(config(&server), &prompts(3));
     assert!(
-        matches!(&results[1], Err(ChatError::Failed(error)) if error.contains("400 Bad Request: not now"))
+        matches!(&results[1], Err(ChatError::Refused(error)) if error.contains("400 Bad Request: not now"))
     );
     assert!(results[0].is_ok() && results[2].is_ok() && server.seen().len() == 3);
 }

@@ -78,6 +78,30 @@ pub struct JudgeStats {
     pub spend: f64,
 }
 
+impl JudgeStats {
+    /// What was done since `earlier`, under the names of a run's metrics. Requests are those of this process: a run that is
+    /// resumed finds on disk what the killed one had asked.
+    pub fn since(&self, earlier: &Self) -> [(&'static str, f64); 8] {
+        let count = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        [
+            ("judge/pairs", count(self.pairs, earlier.pairs)),
+            ("judge/cache_hits", count(self.cache_hits, earlier.cache_hits)),
+            ("judge/requests", count(self.requests, earlier.requests)),
+            ("judge/failures", count(self.failures, earlier.failures)),
+            ("judge/unparsable", count(self.unparsable, earlier.unparsable)),
+            ("judge/unjudged", count(self.unjudged, earlier.unjudged)),
+            (
+                "judge/tokens",
+                count(
+                    self.prompt_tokens + self.completion_tokens,
+                    earlier.prompt_tokens + earlier.completion_tokens,
+                ),
+            ),
+            ("judge/spend", self.spend - earlier.spend),
+        ]
+    }
+}
+
 /// The books of one judge.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {

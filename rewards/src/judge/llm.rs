@@ -231,7 +231,7 @@ impl LlmJudge {
                     });
                 (Some(reply), scores)
             }
-            Err(ChatError::Failed(message)) => (None, Err(message)),
+            Err(ChatError::Failed(message) | ChatError::Refused(message)) => (None, Err(message)),
             Err(ChatError::Fatal(message)) => return Err(JudgeError(message)),
         };
         {
@@ -330,6 +330,10 @@ impl Judge for LlmJudge {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn stats(&self) -> Option<JudgeStats> {
+        Some(self.stats())
     }
 }
 

@@ -110,4 +110,9 @@ pub trait Judge: Send + Sync {
 
     /// Who judges, for every report: the model and where it runs, or that it is no LLM at all.
     fn name(&self) -> String;
+
+    /// What it did so far; `None` for one that asks nobody.
+    fn stats(&self) -> Option<JudgeStats> {
+        None
+    }
 }

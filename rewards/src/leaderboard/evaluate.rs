@@ -10,6 +10,7 @@ use medgrpo_datasets::{TaskKind, TaskSample};
 use super::{
     averages::averages,
     bootstrap::{Bootstrap, intervals},
+    caption_metrics::caption_metrics,
     judged::judge_rows,
     official,
     report::{Captions, Counts, Group, Overall, Record, Report, Rules, eval_key},
@@ -93,6 +94,7 @@ pub(crate) fn evaluate_rows(
         averages: averages(&summary.groups),
         overall: summary.overall,
         captions: summary.captions,
+        caption_metrics: caption_metrics(&entries),
         intervals: intervals.unwrap_or_default(),
         per_dataset,
         per_fps: per_fps(&entries),

@@ -7,6 +7,7 @@
 mod averages;
 pub mod baseline;
 pub mod bootstrap;
+mod caption_metrics;
 pub mod evaluate;
 pub mod ground_truth;
 mod judged;
@@ -27,6 +28,7 @@ mod repairs;
 pub use averages::Averages;
 pub use baseline::constant_baseline;
 pub use bootstrap::Bootstrap;
+pub use caption_metrics::CaptionMetrics;
 pub use evaluate::{Options, evaluate, evaluate_with};
 pub use ground_truth::{EvalError, evaluate_records, evaluate_some, official_task, samples};
 pub use report::{Counts, Group, Interval, Judging, Report, Rules};

@@ -6,7 +6,7 @@ use medgrpo_datasets::TaskKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::averages::Averages;
+use super::{averages::Averages, caption_metrics::CaptionMetrics};
 
 /// By whose rules answers are read and scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +226,8 @@ pub struct Report {
     pub averages: BTreeMap<&'static str, BTreeMap<&'static str, Averages>>,
     /// Caption scores without a judge.
     pub captions: Captions,
+    /// The field's caption metrics, by the official scorer's task key.
+    pub caption_metrics: BTreeMap<&'static str, CaptionMetrics>,
     /// Bootstrap intervals of the headline numbers by name; empty unless asked for.
     pub intervals: BTreeMap<&'static str, Interval>,
     /// By the official scorer's task key, then dataset.

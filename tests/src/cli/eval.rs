@@ -101,6 +101,14 @@ fn strict_rules_intervals_and_a_baseline_from_training_records() {
         assert!(value > 0.5 && constant < value, "{name}: {value} and {constant}");
         assert!(metrics["intervals"][name]["low"].as_f64().unwrap() <= value, "{name}");
     }
+    for captions in metrics["caption_metrics"].as_object().unwrap().values() {
+        assert!(captions["num_captions"].as_u64().unwrap() > 0);
+        assert!(
+            captions["bleu_4"].as_f64().unwrap() > 0.99 && captions["rouge_l_ptb"].as_f64().unwrap() > 0.99
+        );
+        assert!(captions["cider_d"].as_f64().unwrap() > 9.0, "{captions}");
+    }
+    assert!(stdout.contains("Captions without a judge") && stdout.contains("meteor_exact_stem"), "{stdout}");
     // Gold captions get nearly all points from the judge that needs no network, which says what it is.
     assert!(metrics["overall"]["vs_llm"].as_f64().unwrap() > 4.9, "{}", metrics["overall"]);
     let judge = metrics["judge"]["name"].as_str().unwrap();

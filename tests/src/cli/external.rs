@@ -269,6 +269,27 @@ fn refused_rows_are_asked_again_and_nothing_else_is() {
 }
 
 #[test]
+fn rows_that_the_server_never_answers_may_be_left_empty() {
+    let practice = Practice::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("answers.jsonl");
+    let (file, records) = numbered(&practice, "filtered.json");
+    let refused = question(&records[2]).to_owned();
+    let server = Server::start(move |_, question| (question == refused).then_some(400));
+    let output = generate(&server, &file, &out, &["--on-bad-row", "empty"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("row 2: refused") && stderr.contains("the filter says no"), "{stderr}");
+    for (row, answer) in read_predictions(&out).unwrap().iter().enumerate() {
+        assert_eq!(
+            (answer.finish_reason == "unusable", answer.prediction.is_empty()),
+            (row == 2, row == 2),
+            "{row}"
+        );
+    }
+}
+
+#[test]
 fn a_refused_key_stops_at_once() {
     let practice = Practice::shared();
     let dir = tempfile::tempdir().unwrap();

@@ -216,6 +216,36 @@ fn killed_and_gone_on_with_the_answers_are_the_same_bytes() {
     assert!(!beside(&out, ".partial").exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_is_answered() {
+    let practice = Practice::shared();
+    let dir = tempfile::tempdir().unwrap();
+    // Rows enough that the signal comes long before the end.
+    let records = practice.spoilt("many.json", |records| *records = vec![records.clone(); 8].concat());
+    let num_rows = 8 * practice.records.len();
+    let out = dir.path().join("stopped.jsonl");
+    let args = args(&records, &out, &["--batch-size", "1", "--workers", "1"]);
+    let mut child = start(&args);
+    while child.try_wait().unwrap().is_none() && num_kept(&out) < 1 {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let kept = num_kept(&out);
+    assert!((1..num_rows).contains(&kept) && !out.exists(), "{kept} of {num_rows}");
+    assert!(stderr.contains(&format!("stopped: {kept} of {num_rows} rows")), "{stderr}");
+    assert!(stderr.contains("run the same command again"), "{stderr}");
+    let first = std::fs::read_to_string(beside(&out, ".partial")).unwrap();
+    ran(&args);
+    assert_eq!(read_predictions(&out).unwrap().len(), num_rows);
+    let whole = std::fs::read_to_string(&out).unwrap();
+    let whole: std::collections::HashSet<&str> = whole.lines().collect();
+    assert!(first.lines().all(|line| whole.contains(line)), "what was answered before is kept as it was");
+}
+
 #[test]
 fn shards_merge_to_the_bytes_of_the_whole() {
     let practice = Practice::shared();

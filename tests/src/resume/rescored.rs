@@ -16,6 +16,16 @@ fn the_rewards_of_a_run_are_the_same_again() {
     let text = |path| std::fs::read_to_string(run.cwd.join(path)).unwrap();
     let (stored, rescored) = (text("unbroken/rollouts.jsonl"), text("rescored.jsonl"));
     assert!(stored.lines().count() > 0);
+    // What the reward pays for tricks was looked at before training began.
+    let audit: serde_json::Value =
+        serde_json::from_str(&text("unbroken/rewards-check-medgrpo.json")).unwrap();
+    assert!(audit["records"].as_u64().unwrap() > 4);
+    for task in ["tag", "stg", "vs", "rc"] {
+        let gold = |row: &&serde_json::Value| row["task"] == task && row["answer"] == "gold";
+        assert!(audit["rows"].as_array().unwrap().iter().any(|row| gold(&row)), "{task}");
+        assert!(text("unbroken/rewards-check-medgrpo.md").contains(&format!("### {task}, ")));
+    }
+    assert!(text("unbroken/index.html").contains("Reward check of stage medgrpo"));
     for (before, after) in stored.lines().zip(rescored.lines()) {
         let [before, after] =
             [before, after].map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

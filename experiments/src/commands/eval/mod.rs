@@ -9,13 +9,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use medgrpo_datasets::TaskSample;
-use medgrpo_rewards::leaderboard::{
-    Bootstrap, Options, Report, Rules, constant_baseline, evaluate_some, samples,
+use medgrpo_rewards::{
+    judge::JudgeStats,
+    leaderboard::{Bootstrap, Options, Report, Rules, constant_baseline, evaluate_some, samples},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    build::{JudgeSpec, open_embedder, open_judge},
+    build::{open_embedder, open_judge},
     cli::EvalArgs,
     run_dir::write_atomic,
 };
@@ -64,13 +65,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     }
     let rules = Rules::from(args.rules);
     let embedder = args.embedder.as_deref().map(open_embedder).transpose()?;
-    let spec = JudgeSpec {
-        judge: &args.judge,
-        model: args.judge_model.as_deref(),
-        key_env: args.judge_key_env.as_deref(),
-        cache: args.judge_cache.as_ref(),
-    };
-    let judge = open_judge(spec, rules, embedder.as_ref())?;
+    let judge = open_judge(&args.judge, rules, embedder.as_ref())?;
     let records = files::read_records(&args.ground_truth)?;
     let train = args.train.as_deref().map(files::read_records).transpose()?;
     let answers = predictions::read_predictions(&args.predictions)?;
@@ -89,8 +84,10 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let baseline = baseline(&records, &matched.rows, train.as_deref(), rules)?;
     let baseline_source = if train.is_some() { BaselineSource::Training } else { BaselineSource::Oracle };
     let evaluation = Evaluation { report, baseline, baseline_source, warnings: matched.warnings };
+    let judge_stats = judge.as_ref().and_then(|judge| judge.stats());
 
-    write_atomic(&args.out, &serde_json::to_vec_pretty(&metrics(args, &evaluation)?)?)?;
+    let metrics = metrics(args, &evaluation, judge_stats.as_ref())?;
+    write_atomic(&args.out, &serde_json::to_vec_pretty(&metrics)?)?;
     if let Some(path) = &args.html {
         let texts = matched.rows.iter().zip(&predictions);
         let texts =
@@ -98,6 +95,19 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
         write_atomic(path, page::html(args, &evaluation, &records, &texts)?.as_bytes())?;
     }
     crate::print(&table::text(&evaluation));
+    if let Some(stats) = judge_stats {
+        crate::print(&format!(
+            "- the judge was asked {} times for {} captions ({} known from before); {} requests failed, {} replies held no \
+             scores, {} captions have no judgement; {} tokens",
+            stats.requests,
+            stats.pairs,
+            stats.cache_hits,
+            stats.failures,
+            stats.unparsable,
+            stats.unjudged,
+            stats.prompt_tokens + stats.completion_tokens
+        ));
+    }
     let lost: Vec<String> = ["dvc_llm", "vs_llm", "rc_llm"]
         .iter()
         .filter_map(|name| Some(format!("{name}: {}", evaluation.report.task_errors.get(name)?)))
@@ -137,16 +147,20 @@ fn baseline(records: &[Value], rows: &[usize], train: Option<&[Value]>, rules: R
 }
 
 /// The file of results: the report with what it was made of.
-fn metrics(args: &EvalArgs, evaluation: &Evaluation) -> Result<Value> {
+fn metrics(args: &EvalArgs, evaluation: &Evaluation, judge_stats: Option<&JudgeStats>) -> Result<Value> {
     let mut metrics = serde_json::to_value(&evaluation.report)?;
     metrics["ground_truth"] = json!(args.ground_truth);
     metrics["predictions"] = json!(args.predictions);
+    if let Some(stats) = judge_stats {
+        metrics["judge_stats"] = json!(stats);
+    }
     metrics["warnings"] = json!(evaluation.warnings);
     metrics["baseline"] = json!({
         "name": evaluation.baseline_source.name(),
         "made_of": args.train.as_ref().unwrap_or(&args.ground_truth),
         "overall": evaluation.baseline.overall,
         "captions": evaluation.baseline.captions,
+        "caption_metrics": evaluation.baseline.caption_metrics,
     });
     Ok(metrics)
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Evaluation,
-    table::{heading, names, notes, value},
+    table::{averages, captions, heading, names, notes, value},
 };
 use crate::{
     cards::{answer, card},
@@ -59,6 +59,7 @@ pub(super) fn html(
             columns: vec![column("predictions"), column(evaluation.baseline_source.name())],
             rows: names(report).into_iter().map(row).collect(),
         }),
+        tables: [captions(evaluation), averages(report)].into_iter().flatten().collect(),
         cards: cards(args, evaluation, records, texts),
         ..Page::default()
     };

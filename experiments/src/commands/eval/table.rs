@@ -3,7 +3,7 @@
 use medgrpo_rewards::leaderboard::{Report, Rules};
 
 use super::Evaluation;
-use crate::report::aligned;
+use crate::report::{TextTable, aligned};
 
 /// A headline number as a report has it.
 pub(super) fn value(report: &Report, name: &str) -> Option<f64> {
@@ -51,6 +51,49 @@ pub(super) fn notes(evaluation: &Evaluation) -> Vec<String> {
     notes
 }
 
+/// The field's caption metrics of the answers and of the constants; `None` without captions.
+pub(super) fn captions(evaluation: &Evaluation) -> Option<TextTable> {
+    let Evaluation { report, baseline, baseline_source, .. } = evaluation;
+    let mut rows = Vec::new();
+    for (name, report) in [("", report), (baseline_source.name(), baseline)] {
+        for (task, metrics) in &report.caption_metrics {
+            let separator = if name.is_empty() { "" } else { ", " };
+            let mut row = vec![format!("{task}{separator}{name}"), metrics.num_captions.to_string()];
+            row.extend(metrics.entries().map(|(_, value)| format!("{value:.4}")));
+            rows.push(row);
+        }
+    }
+    rows.sort();
+    let names = report.caption_metrics.values().next()?.entries().map(|(name, _)| name.to_owned());
+    Some(TextTable {
+        title: "Captions without a judge".to_owned(),
+        legend: "CIDEr-D (0 to 10) weighs words by these very references; METEOR is without synonyms."
+            .to_owned(),
+        head: ["captions", "compared"].into_iter().map(str::to_owned).chain(names).collect(),
+        rows,
+    })
+}
+
+/// The metrics that depend on how datasets are averaged; `None` where none does.
+pub(super) fn averages(report: &Report) -> Option<TextTable> {
+    let all = report.averages.iter().flat_map(|(task, metrics)| {
+        metrics.iter().map(move |(name, averages)| (format!("{task} {name}"), *averages))
+    });
+    let differ = all.filter(|(_, averages)| (averages.over_rows - averages.over_datasets).abs() >= 5e-4);
+    let rows: Vec<Vec<String>> = differ
+        .map(|(name, averages)| {
+            vec![name, format!("{:.4}", averages.over_rows), format!("{:.4}", averages.over_datasets)]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| TextTable {
+        title: "Where datasets differ".to_owned(),
+        legend: "Numbers that change with the weight of a dataset: by its rows, or each dataset once."
+            .to_owned(),
+        head: ["metric", "over rows", "over datasets"].map(str::to_owned).to_vec(),
+        rows,
+    })
+}
+
 /// The whole text.
 pub(super) fn text(evaluation: &Evaluation) -> String {
     let Evaluation { report, baseline, baseline_source, .. } = evaluation;
@@ -82,6 +125,17 @@ pub(super) fn text(evaluation: &Evaluation) -> String {
         ];
         counts.push(std::iter::once((*task).to_owned()).chain(of.map(|n| n.to_string())).collect());
     }
+    let further: String = [captions(evaluation), averages(report)]
+        .into_iter()
+        .flatten()
+        .map(|table| format!("\n{}:\n{}", table.title, aligned(&[vec![table.head], table.rows].concat())))
+        .collect();
     let notes: Vec<String> = notes(evaluation).into_iter().map(|note| format!("- {note}")).collect();
-    format!("{}\n\n{}\n{}\n{}", heading(report), aligned(&numbers), aligned(&counts), notes.join("\n"))
+    format!(
+        "{}\n\n{}\n{}{further}\n{}",
+        heading(report),
+        aligned(&numbers),
+        aligned(&counts),
+        notes.join("\n")
+    )
 }

@@ -46,6 +46,10 @@ impl Rewards {
             open: OpenWeights::from_wire(wire.open.as_ref()),
             embedder: wire.embedder.clone(),
             judge: wire.judge.as_ref().map(Judge::from_wire),
+            check_records: wire.check_records.unwrap_or(match wire.judge {
+                Some(JudgeWire::Llm(_)) => 0,
+                Some(JudgeWire::Offline(_)) | None => 32,
+            }),
             normalization: Normalization::from_wire(
                 wire.normalization.as_ref().unwrap_or(&defaults.normalization),
             ),

@@ -20,6 +20,8 @@ pub struct Rewards {
     pub open: OpenWeights,
     /// `None` where no component needs one.
     pub judge: Option<Judge>,
+    /// 0 is off.
+    pub check_records: usize,
     pub normalization: Normalization,
     /// `None` is off.
     pub overlong: Option<Overlong>,

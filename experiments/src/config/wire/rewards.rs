@@ -33,6 +33,10 @@ pub struct RewardsWire {
     pub judge: Option<JudgeWire>,
     /// How the rewards of different datasets and tasks are put on one scale.
     pub normalization: Option<NormalizationWire>,
+    /// Records of each file that the reward is tried on when a stage begins: what gold, nothing, half answers and tricks are
+    /// paid goes to `rewards-check-STAGE.json` and `.md` in the run directory, and a line tells of tricks that pay. 0 leaves
+    /// it out. The default is 32, and 0 with a judge that is asked over the network.
+    pub check_records: Option<usize>,
     /// DAPO's soft punishment of overlong completions (arXiv 2503.14476, equation 13). Off unless given.
     pub overlong: Option<OverlongWire>,
 }
