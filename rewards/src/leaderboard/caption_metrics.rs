@@ -9,9 +9,9 @@ use super::{
     report::eval_key,
     rows::{Entry, Row},
 };
-use crate::metric::captions::caption_scores;
+use crate::metric::{captions::caption_scores, rouge_l};
 
-/// Scores of the captions of one task, over every row with a reference, the unparsable included.
+/// Scores of the captions of one task, over every row whose reference has a word, the unparsable included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct CaptionMetrics {
     /// Captions compared.
@@ -44,7 +44,9 @@ pub(super) fn caption_metrics(entries: &[Entry<'_>]) -> BTreeMap<&'static str, C
     for Entry { row: Row { sample, text, .. }, .. } in entries {
         let is_caption =
             matches!(sample.task, TaskKind::VideoSummary | TaskKind::RegionCaption | TaskKind::OpenQuestion);
-        if let (true, Gold::Text(reference)) = (is_caption, &sample.gold) {
+        if let (true, Gold::Text(reference)) = (is_caption, &sample.gold)
+            && !rouge_l::words(reference).is_empty()
+        {
             pairs.entry(sample.task).or_default().push((*text, reference.as_str()));
         }
     }

@@ -225,10 +225,16 @@ fn ctrl_c_keeps_what_is_answered() {
     let records = practice.spoilt("many.json", |records| *records = vec![records.clone(); 8].concat());
     let num_rows = 8 * practice.records.len();
     let out = dir.path().join("stopped.jsonl");
-    let args = args(&records, &out, &["--batch-size", "1", "--workers", "1"]);
+    let args = args(&records, &out, &["--batch-size", "1"]);
     let mut child = start(&args);
-    while child.try_wait().unwrap().is_none() && num_kept(&out) < 1 {
+    let mut ended = None;
+    while ended.is_none() && num_kept(&out) < 1 {
         std::thread::sleep(Duration::from_micros(200));
+        ended = child.try_wait().unwrap();
+    }
+    if let Some(status) = ended {
+        let output = child.wait_with_output().unwrap();
+        panic!("ended unasked with {status}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
