@@ -42,7 +42,7 @@ impl From<std::io::Error> for ScanError {
     }
 }
 
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// Finds the rows of a file.
 pub(super) fn scan(mut file: impl Read + Seek, layout: Layout) -> Result<Vec<RowSpan>, ScanError> {
