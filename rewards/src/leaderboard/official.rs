@@ -141,7 +141,7 @@ fn next_actions(dataset: &str, rows: &[Row<'_>], embedder: Option<&dyn TextEmbed
     let asked: Vec<(&str, &[String])> =
         rows.iter().zip(&answers).map(|(row, answer)| (answer.as_str(), classes(row))).collect();
     let resolved = next_action::resolve_all(&asked, embedder);
-    let score = |((row, (answer, classes)), resolved): ((&Row<'_>, (&str, &[String])), _)| {
+    let score = |((row, (answer, classes)), resolved): ((&Row<'_>, (&str, &[String])), Resolved)| {
         let gold = gold(row);
         let Some(gold) = classes.iter().position(|class| *class == gold) else {
             return Scored::without_gold(answer.is_empty());
