@@ -17,6 +17,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 DATA = ROOT.parent / "tests" / "data" / "eval"
 
+# What the files of tests/data/eval do not show.
+SCORES = ["R2: 3", "R3: 4", "R8: 1", "R5: 5", "R4: 2"]
+JUDGE_REPLIES = [separator.join(form(*score.split(": ")) for score in SCORES) for form, separator in [
+    ("{}: {}".format, "\n"), ("**{}:** {}/5".format, "\n"), ("{} (terminology) = [{}]".format, ", "),
+    ("| {} | {} |".format, "\n"), ("- _{}_: {} out of 5.".format, "\n"), ('"{}": {}'.format, ",\n")]]
+JUDGE_REPLIES += ["<think>R2: 1</think>" + JUDGE_REPLIES[0], "<think>R2: 1", JUDGE_REPLIES[0] + "\nR2: 4"]
+CHOICES = "What is cut? A. Liver\nB. Gallbladder.\nC. Spleen"
+QUESTIONS = [
+    (CHOICES, "B", "<think>Under the liver.</think>\n<answer>B</answer>"), (CHOICES, "B. gallbladder", "The answer is (b)."),
+    (CHOICES, "Spleen", "C) spleen"), ("(A) liver, (B) spleen", "A", "<answer>A</answer><answer>B</answer>"),
+    ("A: yes B: no", "no", "B or A"), ("Is there bleeding?", "Yes.", "yes and no"), ("Which letter?", "C", "(c)")]
+ROWS = ['{"id": 1, "c": {"id": 2}}', '{"id": "]},\\"{"}', '{"id": [1, [2]]}']
+ROW_FILES = [
+    "[" + ", ".join(ROWS) + "]", "\ufeff [\n  " + ",\n  ".join(ROWS) + "\n]\n", "\n".join(ROWS), "[]", "[1,,null,\"x,\",-1.5]",
+    "\ufeff" + "\r\n\n".join(ROWS) + " \n", '[{"id": "x, "b": [1]}, {"id": 2}]', '[{"id": [1}, {"id": 2}, {"id": 3}]',
+    '[{"id": 1]]}, {"id": 2}]', '[{"id": 1}, {"id": 2}, {"id"', "[] []"]
+
 
 def write(path: Path, texts) -> None:
     texts = sorted(set(texts), key=lambda text: (len(text), text))
@@ -51,6 +68,8 @@ def seeds() -> None:
     cases = json.loads((DATA / "parser_cases.json").read_text())
     found = {name: [case["text"] for case in cases[key] if len(case["text"]) <= 1000]
              for name, key in [("tag", "tal"), ("stg", "stg"), ("dvc", "dvc"), ("cvs", "cvs"), ("skill", "sa")]}
+    found["judge_reply"] = [case["response"] for case in cases["judge"]] + JUDGE_REPLIES
+    found["vqa"] = ["\n\n".join(case) for case in QUESTIONS]
     found["next_action"] = [f"{case['data_source']}\n{case['question']}\n{case['prediction']}" for case in cases["nap"]]
 
     def load(name):
@@ -71,6 +90,9 @@ def seeds() -> None:
                 record["sampled_video_frames"] = record["sampled_video_frames"][:2]
             found["record"].append(json.dumps(record))
             found["evaluate"].append(json.dumps([record | answer]))
+    found["file"] = ROW_FILES + [
+        text for record in sorted(found["record"], key=len)[:6]
+        for text in (f"[{record}]", f"[{record},\n{record}]", f"{record}\n{record}\n")]
     part = {"type": "video", "video": ["1.png", "2.png"], "fps": 2.0}
     image = {"type": "image", "image": "1.png"}
     for content in ["x", [{"type": "text", "text": "x"}], [part, image], [{"type": "video", "video": "v.mp4"}]]:

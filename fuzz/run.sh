@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")"
 folder=$1
 shift
-[ $# -gt 0 ] || set -- tag stg dvc next_action cvs skill record messages evaluate
+[ $# -gt 0 ] || set -- tag stg dvc next_action cvs skill vqa judge_reply record file messages evaluate
 mkdir -p "$folder"
 python3 corpus.py unpack "$folder/corpus"
 for target in "$@"; do

@@ -1,14 +1,22 @@
 //! One function per fuzz target: reads the bytes as that parser's input by every rule set and checks what must hold for
 //! any input. Compiled into the fuzz targets and, so that the kept corpus is an ordinary test, into the test binary.
 
-use std::path::Path;
+use std::{
+    io::{Cursor, Read, Seek, SeekFrom},
+    path::Path,
+};
 
-use medgrpo_datasets::{Gold, Segment, Span, TimedBox, medvidbench, messages};
+use medgrpo_datasets::{
+    Content, Gold, Message, Role, Segment, SourceId, Span, TaskKind, TaskSample, TimedBox, medvidbench,
+    messages,
+};
 use medgrpo_rewards::{
-    canonical_answer,
+    Response, Reward, Score, canonical_answer,
+    judge::reply,
     leaderboard::{Options, Report, Rules, evaluate_records},
     metric::{box_iou, dvc_f1, dvc_pairs, next_action as resolve, scores, span_iou},
-    parse,
+    parse::{self, vqa as medical},
+    task::vqa::{AccuracyReward, CorrectLengthReward, TagsReward},
 };
 use serde_json::Value;
 
@@ -16,14 +24,17 @@ use serde_json::Value;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     ("tag", tag),
     ("stg", stg),
     ("dvc", dvc),
     ("next_action", next_action),
     ("cvs", cvs),
     ("skill", skill),
+    ("vqa", vqa),
+    ("judge_reply", judge_reply),
     ("record", record),
+    ("file", file),
     ("messages", messages),
     ("evaluate", evaluate),
 ];
@@ -129,6 +140,88 @@ pub fn skill(data: &[u8]) {
     }
 }
 
+/// Answers to medical questions: question, reference and answer, a blank line between.
+pub fn vqa(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut pieces = text.splitn(3, "\n\n");
+    let [question, reference, answer] = [(); 3].map(|()| pieces.next().unwrap_or_default());
+    let options = medical::options(question);
+    assert!(options.len() != 1);
+    for (option, letter) in options.iter().zip('A'..='J') {
+        assert_eq!(option.letter, letter);
+        let whole = format!("{letter}. {}", option.text);
+        assert_eq!(medical::choice(&whole, &options), Some(letter), "{whole:?}");
+    }
+    for text in [question, reference, answer] {
+        let folded = medical::fold(text);
+        assert_eq!(medical::fold(&folded), folded, "folding twice changes {text:?}");
+        if let Some(tagged) = medical::tagged(text) {
+            assert!(!tagged.thought.is_empty() && !tagged.answer.is_empty());
+            assert_eq!(medical::answer_part(text), Some(tagged.answer));
+        }
+        let letters = [medical::choice(text, &options), medical::choice(text, &[])];
+        assert!(letters.into_iter().flatten().all(|letter| letter.is_ascii_uppercase()));
+    }
+    let sample = open_question(question, reference);
+    let accuracy = shares(&AccuracyReward, &sample, &[reference, answer]);
+    // Tags in a reference are no data of ours; without them the reference is right, and wholly so.
+    let own = medical::answer_part(reference);
+    if !accuracy.is_empty() && own.is_some_and(|own| own == parse::python::strip(reference)) {
+        assert!(accuracy[0] > 0.5, "the reference {reference:?} is no right answer to itself");
+    }
+    shares(&TagsReward, &sample, &[answer]);
+    shares(&CorrectLengthReward::default(), &sample, &[answer]);
+}
+
+fn open_question(question: &str, reference: &str) -> TaskSample {
+    TaskSample {
+        row: 0,
+        id: String::new(),
+        source: SourceId::from("x"),
+        task: TaskKind::OpenQuestion,
+        qa_type: String::new(),
+        video_id: String::new(),
+        prompt: vec![Message { role: Role::User, content: vec![Content::Text(question.to_owned())] }],
+        answer: None,
+        gold: Gold::Text(reference.to_owned()),
+        fps: 1.0,
+    }
+}
+
+/// The scores of the texts, which must be shares; none where the sample cannot be scored.
+fn shares(reward: &dyn Reward, sample: &TaskSample, texts: &[&str]) -> Vec<f32> {
+    let responses: Vec<Response<'_>> =
+        texts.iter().map(|text| Response { text, num_tokens: text.len(), truncated: false }).collect();
+    let scores = reward.score_group(sample, &responses).expect("texts are scored");
+    assert_eq!(scores.len(), texts.len());
+    let values = scores.iter().filter_map(|score| match score {
+        Score::Scored { value, .. } => Some(*value),
+        Score::Unscored(_) => None,
+    });
+    values.inspect(|value| assert_share(f64::from(*value))).collect()
+}
+
+/// The reply of a judge.
+pub fn judge_reply(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Some(scores) = reply::parse_official(&text) {
+        // Digits alone are read; their range is not looked at.
+        assert!(scores.iter().all(|score| score.is_finite() && *score >= 0.0 && score.fract() == 0.0));
+    }
+    match reply::parse_strict(&text) {
+        Ok(scores) => {
+            let is_score = |score: &f64| (1.0..=5.0).contains(score) && score.fract() == 0.0;
+            assert!(scores.iter().all(is_score), "{scores:?}");
+            // Said once more nothing changes, and said otherwise it is no judgement.
+            let (same, other) = (scores[0], if scores[0] > 3.0 { 1.0 } else { 5.0 });
+            assert_eq!(reply::parse_strict(&format!("{text}\nR2: {same}")), Ok(scores));
+            let contradicted = reply::parse_strict(&format!("{text}\nR2: {other}"));
+            assert!(matches!(contradicted, Err(reply::ReplyError::Contradiction(..))), "{contradicted:?}");
+        }
+        Err(error) => assert!(error.to_string().len() < 400),
+    }
+}
+
 /// One record of a MedVidBench file, and the answer made of its truth.
 pub fn record(data: &[u8]) {
     let Ok(record) = medvidbench::schema::Record::from_slice(data) else { return };
@@ -140,6 +233,56 @@ pub fn record(data: &[u8]) {
             Gold::Class(text) | Gold::Text(text) => assert_eq!(&answer, text),
             _ => {}
         }
+    }
+}
+
+/// A whole MedVidBench file, as an array and as lines: where its rows are, and then each of them.
+pub fn file(data: &[u8]) {
+    let cut = |row: &std::ops::Range<u64>| &data[row.start as usize..row.end as usize];
+    let [array, lines] = [false, true].map(|lines| {
+        let rows = medvidbench::row_ranges(Cursor::new(data), lines).ok();
+        let dribble = Dribble { file: Cursor::new(data), num_bytes: 1 + data.len() % 7 };
+        assert_eq!(
+            rows,
+            medvidbench::row_ranges(dribble, lines).ok(),
+            "rows depend on the bytes read at a time"
+        );
+        let mut end = 0;
+        for row in rows.iter().flatten() {
+            assert!(end <= row.start && row.start <= row.end && row.end <= data.len() as u64, "{rows:?}");
+            end = row.end;
+            record(cut(row));
+        }
+        rows
+    });
+    if let Ok(values) = serde_json::from_slice::<Vec<Value>>(data) {
+        let rows = array.expect("an array has rows");
+        let read: Vec<Value> =
+            rows.iter().map(|row| serde_json::from_slice(cut(row)).expect("a row of an array")).collect();
+        assert_eq!(read, values);
+    }
+    let rows: Vec<&[u8]> = lines.iter().flatten().map(|row| cut(row).trim_ascii()).collect();
+    let text = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+    let expected = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    assert_eq!(rows, expected.filter(|line| !line.is_empty()).collect::<Vec<_>>());
+}
+
+/// Gives a few bytes at a time, so that whatever matters is met at the border of two pieces.
+struct Dribble<'a> {
+    file: Cursor<&'a [u8]>,
+    num_bytes: usize,
+}
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let num_bytes = self.num_bytes.min(buffer.len());
+        self.file.read(&mut buffer[..num_bytes])
+    }
+}
+
+impl Seek for Dribble<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -30,10 +30,17 @@ pub(super) fn recover(file: &mut (impl Read + Seek)) -> Result<Option<Vec<RowSpa
     let (mut window, mut base) = (Vec::new(), 0_u64);
     for_each_chunk(file, |chunk| {
         window.extend_from_slice(chunk);
-        for at in finder.find_iter(&window) {
+        let mut from = 0;
+        // Every place is looked at, so that it does not matter where the window starts; of two that overlap, which a key
+        // that ends in `{` lets them, the first counts.
+        while let Some(found) = finder.find(&window[from..]) {
+            let at = from + found;
+            from = at + 1;
             let before = window[..at].iter().rev().take(MAX_BLANKS).find(|byte| !byte.is_ascii_whitespace());
             let offset = base + at as u64;
-            if matches!(before, Some(b',' | b'[')) && starts.last().is_none_or(|&last| last < offset) {
+            if matches!(before, Some(b',' | b'['))
+                && starts.last().is_none_or(|&last| last + opening.len() as u64 <= offset)
+            {
                 starts.push(offset);
             }
         }
@@ -83,7 +90,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::recover;
-    use crate::medvidbench::scan::{Layout, ScanError, scan};
+    use crate::medvidbench::scan::{Layout, ScanError, scan, tests::Dribble};
 
     fn rows(text: &str) -> Vec<&str> {
         let rows = scan(Cursor::new(text), Layout::Array).unwrap();
@@ -122,6 +129,17 @@ mod tests {
         let broken: Vec<usize> =
             (0..201).filter(|&row| serde_json::from_str::<serde_json::Value>(found[row]).is_err()).collect();
         assert_eq!(broken, [8]);
+    }
+
+    #[test]
+    fn a_key_that_ends_like_a_row_is_the_same_however_it_is_read() {
+        let long = format!("{{\"x,{{\"x,{{\"{}", "y".repeat(400));
+        let text = format!("[{{\"x,{{\": 1}}}}, {long}, {{\"x,{{\"]");
+        assert_eq!(rows(&text), ["{\"x,{\": 1}}", &long, "{\"x,{\""]);
+        let whole = scan(Cursor::new(&text), Layout::Array).unwrap();
+        for num_bytes in [1, 2, 3, 5, 7] {
+            assert_eq!(scan(Dribble::new(text.as_bytes(), num_bytes), Layout::Array).unwrap(), whole);
+        }
     }
 
     #[test]

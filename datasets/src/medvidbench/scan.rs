@@ -42,7 +42,7 @@ impl From<std::io::Error> for ScanError {
     }
 }
 
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// Finds the rows of a file.
 pub(super) fn scan(mut file: impl Read + Seek, layout: Layout) -> Result<Vec<RowSpan>, ScanError> {
@@ -259,20 +259,20 @@ struct LineScanner {
     base: u64,
     /// First and one past the last byte of the current line that are no blanks.
     line: Option<(u64, u64)>,
+    /// The file's first bytes.
+    head: Vec<u8>,
 }
 
 impl LineScanner {
     fn feed(&mut self, chunk: &[u8]) {
+        self.head.extend(chunk.iter().take(BOM.len() - self.head.len()));
         let mut at = 0;
         while at < chunk.len() {
             let end = memchr(b'\n', &chunk[at..]).map_or(chunk.len(), |found| at + found);
             let piece = &chunk[at..end];
             if let Some(first) = piece.iter().position(|byte| !byte.is_ascii_whitespace()) {
                 let last = piece.iter().rposition(|byte| !byte.is_ascii_whitespace()).unwrap_or(first);
-                let (mut start, stop) = (self.base + (at + first) as u64, self.base + (at + last + 1) as u64);
-                if start == 0 && piece.starts_with(&BOM) {
-                    start = BOM.len() as u64;
-                }
+                let (start, stop) = (self.base + (at + first) as u64, self.base + (at + last + 1) as u64);
                 self.line = Some((self.line.map_or(start, |(start, _)| start), stop));
             }
             if end < chunk.len() {
@@ -284,7 +284,11 @@ impl LineScanner {
     }
 
     fn close_line(&mut self) {
-        if let Some((start, stop)) = self.line.take().filter(|(start, stop)| start < stop) {
+        let Some((mut start, stop)) = self.line.take() else { return };
+        if start == 0 && self.head == BOM {
+            start = BOM.len() as u64;
+        }
+        if start < stop {
             self.rows.push(RowSpan { offset: start, len: stop - start });
         }
     }
@@ -296,14 +300,14 @@ impl LineScanner {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Cursor, Read, Seek, SeekFrom};
 
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use serde_json::Value;
 
-    use super::{Layout, ScanError, scan};
+    use super::{Layout, RowSpan, ScanError, scan};
 
     fn rows(text: &[u8], layout: Layout) -> Vec<Vec<u8>> {
         let rows = scan(Cursor::new(text), layout).unwrap();
@@ -315,20 +319,27 @@ mod tests {
     }
 
     /// Reads a few bytes at a time, so that every state is met at the border of two chunks.
-    struct Dribble<'a>(&'a [u8], usize);
+    pub(in super::super) struct Dribble<'a> {
+        file: Cursor<&'a [u8]>,
+        num_bytes: usize,
+    }
+
+    impl<'a> Dribble<'a> {
+        pub(in super::super) fn new(bytes: &'a [u8], num_bytes: usize) -> Self {
+            Self { file: Cursor::new(bytes), num_bytes }
+        }
+    }
 
     impl Seek for Dribble<'_> {
-        fn seek(&mut self, _: SeekFrom) -> std::io::Result<u64> {
-            unreachable!("only a broken file is read twice")
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            self.file.seek(to)
         }
     }
 
     impl Read for Dribble<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let num_bytes = self.1.min(self.0.len()).min(buffer.len());
-            buffer[..num_bytes].copy_from_slice(&self.0[..num_bytes]);
-            self.0 = &self.0[num_bytes..];
-            Ok(num_bytes)
+            let num_bytes = self.num_bytes.min(buffer.len());
+            self.file.read(&mut buffer[..num_bytes])
         }
     }
 
@@ -370,7 +381,11 @@ mod tests {
     fn rows_of_lines() {
         let text = "\u{feff}{\"a\": 1}\r\n\n   \n {\"b\": \"x\\ny\"} \n[broken";
         assert_eq!(texts(text, Layout::Lines), ["{\"a\": 1}", "{\"b\": \"x\\ny\"}", "[broken"]);
-        assert!(texts("", Layout::Lines).is_empty());
+        assert!(texts("", Layout::Lines).is_empty() && texts("\u{feff}\n", Layout::Lines).is_empty());
+        for num_bytes in 1..4 {
+            let rows = scan(Dribble::new(text.as_bytes(), num_bytes), Layout::Lines).unwrap();
+            assert_eq!((rows.len(), rows[0]), (3, RowSpan { offset: 3, len: 8 }), "{num_bytes} at a time");
+        }
     }
 
     fn random_value(rng: &mut ChaCha8Rng, depth: usize) -> Value {
@@ -403,7 +418,7 @@ mod tests {
             let pretty = serde_json::to_string_pretty(&values).unwrap();
             let lines: String = values.iter().map(|value| format!("{value}\n")).collect();
             for (text, layout) in [(pretty, Layout::Array), (lines, Layout::Lines)] {
-                let spans = scan(Dribble(text.as_bytes(), rng.random_range(1..9)), layout).unwrap();
+                let spans = scan(Dribble::new(text.as_bytes(), rng.random_range(1..9)), layout).unwrap();
                 let read: Vec<Value> = spans
                     .iter()
                     .map(|span| {

@@ -10,7 +10,7 @@ use medgrpo_rewards::{
         Component, Overlong, PerTask, Product, Weighted,
         normalise::{
             self, Calibration, GroupZScore, Identity, MedianLogistic, MinMax, Normaliser, Rank, Reference,
-            RunningStd, ZScore,
+            RunningStd, Tabled, ZScore,
         },
     },
     embed::TextEmbedder,
@@ -189,11 +189,15 @@ pub(crate) fn normaliser(config: &Normalization, table: Option<Calibration>) -> 
     Ok(match *config {
         Normalization::None {} => Arc::new(Identity),
         Normalization::MedianLogistic { k, min_iqr, .. } => {
-            Arc::new(MedianLogistic { reference: reference()?, k, min_iqr })
+            Arc::new(Tabled { reference: reference()?, curve: MedianLogistic { k, min_iqr } })
         }
-        Normalization::MinMax { min_range, .. } => Arc::new(MinMax { reference: reference()?, min_range }),
-        Normalization::ZScore { min_std, .. } => Arc::new(ZScore { reference: reference()?, min_std }),
-        Normalization::Rank { .. } => Arc::new(Rank { reference: reference()? }),
+        Normalization::MinMax { min_range, .. } => {
+            Arc::new(Tabled { reference: reference()?, curve: MinMax { min_range } })
+        }
+        Normalization::ZScore { min_std, .. } => {
+            Arc::new(Tabled { reference: reference()?, curve: ZScore { min_std } })
+        }
+        Normalization::Rank { .. } => Arc::new(Tabled { reference: reference()?, curve: Rank }),
         Normalization::Gdpo {} => Arc::new(GroupZScore),
         Normalization::Ema { decay, min_std } => Arc::new(RunningStd::new(decay, min_std)),
     })

@@ -116,7 +116,9 @@ fn under_every_fault_nothing_is_scored_wrongly_and_nothing_is_lost() {
     let stats = judge.stats();
     assert_eq!((stats.pairs, stats.cache_misses, stats.cache_hits, stats.unjudged), (33, 33, 0, 0));
     assert_eq!((stats.unparsable, stats.requests, stats.failures), (12, 33 + 12, 0));
-    assert_eq!((stats.tries, server.seen().len()), (33 + 30, 33 + 30));
+    // On a starved machine a slow reply may time out as well.
+    let tries = usize::try_from(stats.tries).unwrap();
+    assert!(tries >= 33 + 30 && tries == server.seen().len(), "{tries}");
     assert_eq!((stats.prompt_tokens, stats.completion_tokens), (45 * 100, 45 * 20));
     assert!(server.most_in_flight() <= 8);
 
@@ -124,7 +126,7 @@ fn under_every_fault_nothing_is_scored_wrongly_and_nothing_is_lost() {
     let again = LlmJudge::new(config).unwrap();
     assert_true(&judge_all(&again, &captions).unwrap(), &captions);
     assert_eq!((again.stats().cache_hits, again.stats().requests), (33, 0));
-    assert_eq!(server.seen().len(), 63);
+    assert_eq!(server.seen().len(), tries);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! From answered samples to a report.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Mutex,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
 };
 
 use medgrpo_datasets::{TaskKind, TaskSample};
@@ -194,13 +194,44 @@ impl<'a> Cached<'a> {
 
 impl TextEmbedder for Cached<'_> {
     fn embed(&self, text: &str) -> Option<Vec<f32>> {
+        self.embed_all(&[text]).pop().flatten()
+    }
+
+    fn embed_all(&self, texts: &[&str]) -> Vec<Option<Vec<f32>>> {
         // Not held while embedding, which may hand this thread another row that asks here too.
-        let vectors = || self.vectors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = vectors().get(text) {
-            return known.clone();
+        let vectors = || self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: BTreeSet<&str> = {
+            let known = vectors();
+            texts.iter().copied().filter(|text| !known.contains_key(*text)).collect()
+        };
+        if !missing.is_empty() {
+            let missing: Vec<&str> = missing.into_iter().collect();
+            let found = self.embedder.embed_all(&missing);
+            vectors().extend(missing.into_iter().map(str::to_owned).zip(found));
         }
-        let vector = self.embedder.embed(text);
-        vectors().insert(text.to_owned(), vector.clone());
-        vector
+        let known = vectors();
+        texts.iter().map(|text| known.get(*text).cloned().flatten()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed::Counting;
+
+    #[test]
+    fn what_is_missing_is_asked_for_at_once_and_only_once() {
+        let counting = Counting::default();
+        let cached = Cached::new(&counting);
+        let of = |text: &str| counting.vector(text);
+        assert_eq!(cached.embed("cut"), of("cut"));
+        assert_eq!(
+            cached.embed_all(&["tie", "cut", "", "tie", "clip"]),
+            [of("tie"), of("cut"), None, of("tie"), of("clip")]
+        );
+        // What has no vector is not asked for again either.
+        assert_eq!(cached.embed_all(&["", "clip", "cut"]), [None, of("clip"), of("cut")]);
+        assert_eq!(cached.embed_all(&[]), []);
+        assert_eq!(counting.asked(), [vec!["cut"], vec!["", "clip", "tie"]]);
     }
 }

@@ -1,9 +1,9 @@
 //! The judge's three numbers: which captions it compares, and what its judgements come to.
 //!
 //! Official rules judge every dense caption that overlaps a gold event, once a threshold, and every summary and region
-//! caption that is not empty; failures are left out. Strict rules match events one to one, give silence and missed
-//! events the floor of the scale, and take no score outside of it. All pairs of a task are judged in one call, equal ones
-//! once.
+//! caption that is not empty; failures are left out. Strict rules match events one to one, give silence, missed events
+//! and surplus ones the floor of the scale, and take no score outside of it. All pairs of a task are judged in one call,
+//! equal ones once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -136,7 +136,8 @@ fn questions(row: &Row<'_>, rules: Rules) -> Option<Questions> {
                 events.iter().map(|event| event.span).collect()
             };
             let pairs = dvc_pairs::one_to_one(&spans(&predicted), &spans(gold));
-            let num_floor = gold.len() - pairs.len();
+            // As for TAG, over the larger number of events: one in the wrong place is a miss, not a miss and a surplus.
+            let num_floor = gold.len().max(predicted.len()) - pairs.len();
             let asked = pairs.into_iter().map(|(prediction, reference)| Question {
                 prediction: predicted[prediction].caption.clone(),
                 reference: gold[reference].caption.clone(),
@@ -310,20 +311,23 @@ fn show(entry: &mut Entry<'_>, judged: &Judged) {
 /// What the official scorer silently does where every judgement failed: cosines in the same place, on another scale.
 /// `false` if a vector is missing.
 fn fall_back(entries: &mut [&mut Entry<'_>], embedder: &dyn TextEmbedder) -> bool {
-    let mut cosines = Vec::new();
-    for (place, entry) in entries.iter().enumerate() {
-        for question in questions(&entry.row, Rules::Official).into_iter().flat_map(|found| found.asked) {
-            let (Some(a), Some(b)) =
-                (embedder.embed(&question.prediction), embedder.embed(&question.reference))
-            else {
-                return false;
-            };
-            cosines.push((place, cosine(&a, &b)));
-        }
-    }
-    for (place, cosine) in cosines {
-        if let Some(judged) = &mut entries[place].scored.judged {
-            judged.put(0, &[cosine; 5]);
+    let asked: Vec<(usize, Question)> = entries
+        .iter()
+        .enumerate()
+        .filter_map(|(place, entry)| Some((place, questions(&entry.row, Rules::Official)?)))
+        .flat_map(|(place, questions)| questions.asked.into_iter().map(move |question| (place, question)))
+        .collect();
+    let texts: Vec<&str> = asked
+        .iter()
+        .flat_map(|(_, question)| [question.prediction.as_str(), question.reference.as_str()])
+        .collect();
+    let Some(vectors) = embedder.embed_all(&texts).into_iter().collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let (pairs, _) = vectors.as_chunks::<2>();
+    for ((place, _), [prediction, reference]) in asked.iter().zip(pairs) {
+        if let Some(judged) = &mut entries[*place].scored.judged {
+            judged.put(0, &[cosine(prediction, reference); 5]);
         }
     }
     true
@@ -427,10 +431,27 @@ mod tests {
         let [official, strict] = both(TaskKind::DenseCaptioning, &gold, &["0.0-10.0 seconds: cut", ""]);
         // Strict: ((5 + 1) / 2 + 1) / 2.
         assert_eq!((official.overall.dvc_llm, strict.overall.dvc_llm), (Some(5.0), Some(2.0)));
-        // Twice the same event: both are judged by the official rules, one by the strict ones.
-        let twice = "0.0-10.0 seconds: cut\n0.0-9.0 seconds: knot";
-        let [official, strict] = both(TaskKind::DenseCaptioning, &events(&[(0.0, 10.0, "cut")]), &[twice]);
-        assert_eq!((official.overall.dvc_llm, strict.overall.dvc_llm), (Some(3.5), Some(5.0)));
+    }
+
+    #[test]
+    fn surplus_events_cost_only_by_the_strict_rules() {
+        let gold = events(&[(0.0, 10.0, "cut"), (20.0, 30.0, "tie")]);
+        let numbers = |answer: &str| {
+            let [official, strict] = both(TaskKind::DenseCaptioning, &gold, &[answer]);
+            (official.overall.dvc_llm, strict.overall.dvc_llm)
+        };
+        let right = "0.0-10.0 seconds: cut\n20.0-30.0 seconds: tie";
+        assert_eq!(numbers(right), (Some(5.0), Some(5.0)));
+        // Strict: (5 + 5 + 1 + 1) / 4.
+        let grid = format!("{right}\n40.0-50.0 seconds: cut\n60.0-70.0 seconds: tie");
+        assert_eq!(numbers(&grid), (Some(5.0), Some(3.0)));
+        // An event in the wrong place costs once: (5 + 1) / 2.
+        assert_eq!(numbers("0.0-10.0 seconds: cut\n40.0-50.0 seconds: tie"), (Some(5.0), Some(3.0)));
+        // Twice the same event: both are judged by the official rules, one by the strict ones. (5 + 5 + 1) / 3.
+        let twice = format!("{right}\n0.0-9.0 seconds: cut");
+        assert_eq!(numbers(&twice), (Some(5.0), Some(11.0 / 3.0)));
+        let twice = format!("{right}\n0.0-9.0 seconds: knot");
+        assert_eq!(numbers(&twice), (Some((4.0 + 4.0 + 4.0) / 3.0), Some(11.0 / 3.0)));
     }
 
     #[test]

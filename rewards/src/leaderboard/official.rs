@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 use super::rows::{Row, Scored};
 use crate::{
     embed::TextEmbedder,
-    metric::{box_iou, dvc_f1, next_action, rouge_l, scores, span_iou},
+    metric::{
+        box_iou, dvc_f1,
+        next_action::{self, Resolved},
+        rouge_l, scores, span_iou,
+    },
     parse,
 };
 
@@ -131,19 +135,22 @@ fn next_actions(dataset: &str, rows: &[Row<'_>], embedder: Option<&dyn TextEmbed
     };
     let seen: BTreeSet<String> = rows.iter().map(gold).filter(|class| !class.is_empty()).collect();
     let seen: Vec<String> = seen.into_iter().collect();
-    let score = |row: &Row<'_>| {
-        let answer = parse::next_action::normalise(dataset, row.text);
-        let classes = parse::next_action::classes(dataset, &row.question()).unwrap_or(&seen);
+    let answers: Vec<String> =
+        rows.iter().map(|row| parse::next_action::normalise(dataset, row.text)).collect();
+    let classes = |row: &Row<'_>| parse::next_action::classes(dataset, &row.question()).unwrap_or(&seen);
+    let asked: Vec<(&str, &[String])> =
+        rows.iter().zip(&answers).map(|(row, answer)| (answer.as_str(), classes(row))).collect();
+    let resolved = next_action::resolve_all(&asked, embedder);
+    let score = |((row, (answer, classes)), resolved): ((&Row<'_>, (&str, &[String])), Resolved)| {
         let gold = gold(row);
         let Some(gold) = classes.iter().position(|class| *class == gold) else {
             return Scored::without_gold(answer.is_empty());
         };
-        let resolved = next_action::resolve(&answer, classes, embedder);
         let score = if resolved.class() == Some(gold) { 1.0 } else { 0.0 };
-        let unresolved = resolved == next_action::Resolved::Unresolved;
+        let unresolved = resolved == Resolved::Unresolved;
         Scored { unresolved, ..Scored::number("nap_acc", score, answer.is_empty()) }
     };
-    rows.iter().map(score).collect()
+    rows.iter().zip(asked).zip(resolved).map(score).collect()
 }
 
 /// CVS and SA: the gold scores that the answer gives.

@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{
     embed::TextEmbedder,
-    metric::{box_iou, dvc_f1, next_action, scores, span_iou},
+    metric::{
+        box_iou, dvc_f1,
+        next_action::{self, Resolved},
+        scores, span_iou,
+    },
     parse,
 };
 
@@ -113,25 +117,30 @@ fn next_actions(dataset: &str, rows: &[Row<'_>], embedder: Option<&dyn TextEmbed
     let seen: BTreeSet<String> = rows.iter().map(gold).filter(|class| !class.is_empty()).collect();
     let seen: Vec<String> = seen.into_iter().collect();
     let majority = most_frequent(rows.iter().map(gold));
-    let score = |row: &Row<'_>| {
-        let answer = parse::next_action::normalise(dataset, row.text);
-        let classes = parse::next_action::classes_strict(dataset, &row.question()).unwrap_or(&seen);
+    let answers: Vec<String> =
+        rows.iter().map(|row| parse::next_action::normalise(dataset, row.text)).collect();
+    let classes =
+        |row: &Row<'_>| parse::next_action::classes_strict(dataset, &row.question()).unwrap_or(&seen);
+    let asked: Vec<(&str, &[String])> =
+        rows.iter().zip(&answers).map(|(row, answer)| (answer.as_str(), classes(row))).collect();
+    let resolved = next_action::resolve_all(&asked, embedder);
+    let score = |((row, (answer, classes)), resolved): ((&Row<'_>, (&str, &[String])), Resolved)| {
         let gold = gold(row);
         let Some(gold_class) = classes.iter().position(|class| *class == gold) else {
             return Scored::without_gold(answer.is_empty());
         };
-        let folded = parse::next_action::fold(&answer);
+        let folded = parse::next_action::fold(answer);
         let right = folded == parse::next_action::fold(&gold);
         let mut scored = Scored::number("nap_acc", f64::from(u8::from(right)), answer.is_empty());
         scored.numbers.push(("nap_acc_majority", f64::from(u8::from(majority.as_ref() == Some(&gold)))));
         scored.unresolved = !classes.iter().any(|class| parse::next_action::fold(class) == folded);
         if embedder.is_some() {
-            let nearest = next_action::resolve(&answer, classes, embedder).class() == Some(gold_class);
+            let nearest = resolved.class() == Some(gold_class);
             scored.numbers.push(("nap_acc_nearest", f64::from(u8::from(nearest))));
         }
         scored
     };
-    rows.iter().map(score).collect()
+    rows.iter().zip(asked).zip(resolved).map(score).collect()
 }
 
 /// The label that occurs most among the rows themselves; the smallest of those on ties. What the best constant is worth.

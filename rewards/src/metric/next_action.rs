@@ -3,6 +3,8 @@
 //! Exact text first; otherwise the class whose embedding is nearest by cosine, the first on ties. So with an embedder every
 //! text means some class. Without one, other text is unresolved and counts as wrong.
 
+use std::collections::{BTreeSet, HashMap};
+
 use crate::embed::{TextEmbedder, cosine};
 
 /// What an answer means.
@@ -28,26 +30,45 @@ impl Resolved {
 
 /// Resolves a normalised answer among `classes`.
 pub fn resolve(answer: &str, classes: &[String], embedder: Option<&dyn TextEmbedder>) -> Resolved {
-    if let Some(class) = classes.iter().position(|class| class == answer) {
-        return Resolved::Exact(class);
+    resolve_all(&[(answer, classes)], embedder)[0]
+}
+
+/// [`resolve`] for several answers, each among its own classes, in their order: all texts are embedded in one call.
+pub fn resolve_all(asked: &[(&str, &[String])], embedder: Option<&dyn TextEmbedder>) -> Vec<Resolved> {
+    let exact = |answer: &str, classes: &[String]| classes.iter().position(|class| class == answer);
+    let mut texts = BTreeSet::new();
+    if embedder.is_some() {
+        for &(answer, classes) in asked {
+            if exact(answer, classes).is_none() {
+                texts.extend([answer].into_iter().chain(classes.iter().map(String::as_str)));
+            }
+        }
     }
-    let Some(embedder) = embedder else {
-        return Resolved::Unresolved;
+    let texts: Vec<&str> = texts.into_iter().collect();
+    let vectors = embedder.filter(|_| !texts.is_empty()).map(|embedder| embedder.embed_all(&texts));
+    let vectors: HashMap<&str, Vec<f32>> = texts
+        .into_iter()
+        .zip(vectors.unwrap_or_default())
+        .filter_map(|(text, vector)| Some((text, vector?)))
+        .collect();
+    let of = |&(answer, classes): &(&str, &[String])| match exact(answer, classes) {
+        Some(class) => Resolved::Exact(class),
+        None => nearest(answer, classes, &vectors).map_or(Resolved::Unresolved, Resolved::Nearest),
     };
-    let Some(vector) = embedder.embed(answer) else {
-        return Resolved::Unresolved;
-    };
+    asked.iter().map(of).collect()
+}
+
+/// The class with the highest cosine; `None` where a vector is missing.
+fn nearest(answer: &str, classes: &[String], vectors: &HashMap<&str, Vec<f32>>) -> Option<usize> {
+    let vector = vectors.get(answer)?;
     let mut best: Option<(usize, f64)> = None;
     for (index, class) in classes.iter().enumerate() {
-        let Some(other) = embedder.embed(class) else {
-            return Resolved::Unresolved;
-        };
-        let similarity = cosine(&vector, &other);
+        let similarity = cosine(vector, vectors.get(class.as_str())?);
         if best.is_none_or(|(_, highest)| similarity > highest) {
             best = Some((index, similarity));
         }
     }
-    best.map_or(Resolved::Unresolved, |(class, _)| Resolved::Nearest(class))
+    best.map(|(class, _)| class)
 }
 
 #[cfg(test)]
@@ -68,5 +89,10 @@ mod tests {
         assert_eq!(resolve("tying", &classes, Some(&vectors)), Resolved::Nearest(1));
         assert_eq!(resolve("unknown", &classes, Some(&vectors)), Resolved::Unresolved);
         assert_eq!(resolve("tying", &classes, None), Resolved::Unresolved);
+        let (all, few) = (classes.as_slice(), &classes[..1]);
+        let asked = [("unknown", all), ("tying", few), ("tie", all), ("tie", few), ("tying", all)];
+        let one_by_one = asked.map(|(answer, classes)| resolve(answer, classes, Some(&vectors)));
+        assert_eq!(resolve_all(&asked, Some(&vectors)), one_by_one);
+        assert_eq!(resolve_all(&[], Some(&vectors)), []);
     }
 }

@@ -48,10 +48,14 @@ pub fn answer_part(text: &str) -> Option<&str> {
     }
 }
 
-/// Text for comparison: case, runs of blanks, and a full stop at the end do not matter.
+/// Text for comparison: case, runs of blanks, and full stops at the end do not matter.
 pub fn fold(text: &str) -> String {
-    let text = strip(text).trim_end_matches('.').to_lowercase();
+    let text = text.trim_end_matches(is_stop).to_lowercase();
     text.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn is_stop(c: char) -> bool {
+    c == '.' || is_space(c)
 }
 
 /// A choice that a question offers.
@@ -108,10 +112,10 @@ pub fn choice(answer: &str, options: &[Choice]) -> Option<char> {
         return same.next().filter(|_| same.next().is_none()).map(|option| option.letter);
     };
     let letter = found[1].chars().next()?.to_ascii_uppercase();
-    let rest = answer[found.get(0)?.end()..].trim_matches(|c: char| is_space(c) || c == '.');
+    let rest = answer[found.get(0)?.end()..].trim_matches(is_stop);
     let is_clear = match options.iter().find(|option| option.letter == letter) {
         _ if rest.is_empty() => true,
-        Some(option) => option.text == fold(rest),
+        Some(option) => option.text.trim_start_matches(is_stop) == fold(rest),
         None => options.is_empty() && !NEXT_LETTER.is_match(rest),
     };
     is_clear.then_some(letter)
@@ -159,6 +163,15 @@ mod tests {
             assert_eq!(texts, ["liver", "gallbladder", "spleen"], "{question}");
         }
         assert_eq!(options("Is this the liver of patient A?"), []);
+    }
+
+    #[test]
+    fn stops_around_a_text_do_not_matter() {
+        assert_eq!(fold(" A  b. ."), "a b");
+        let options = options("A. .5 mm\nB. 5 cm . .");
+        assert_eq!(choice("A. .5 mm", &options), Some('A'));
+        assert_eq!(choice("B. 5 cm.", &options), Some('B'));
+        assert_eq!(choice("5 cm", &options), Some('B'));
     }
 
     #[test]

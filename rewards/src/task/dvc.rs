@@ -7,7 +7,10 @@
 //! Times are rounded to 0.1 s on both sides, as in [`tag`](super::tag). Events of equal times count once, in an answer as
 //! in a record: the parser keeps the first.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use medgrpo_datasets::{Gold, Segment, TaskSample};
 
@@ -62,53 +65,15 @@ struct Meeting {
     iou: f64,
 }
 
-impl DvcReward {
-    /// Similarities of the captions of `meetings`, in order; why there is none otherwise.
-    fn similarities(
-        &self,
-        meetings: &[Meeting],
-        gold: &[Segment],
-        predicted: &[Segment],
-    ) -> Result<Vec<f64>, String> {
-        let captions = |meeting: &Meeting| {
-            (predicted[meeting.predicted].caption.as_str(), gold[meeting.gold].caption.as_str())
-        };
-        let Some(embedder) = &self.embedder else {
-            let similarity = |meeting: &Meeting| {
-                let (text, reference) = captions(meeting);
-                rouge_similarity(text, reference)
-            };
-            return Ok(meetings.iter().map(similarity).collect());
-        };
-        // An empty caption is like no other, and there is nothing to embed.
-        let differs = |(text, reference): &(&str, &str)| text != reference && !text.is_empty();
-        let mut texts: Vec<&str> = meetings
-            .iter()
-            .map(captions)
-            .filter(differs)
-            .flat_map(|(text, reference)| [text, reference])
-            .collect();
-        texts.sort_unstable();
-        texts.dedup();
-        let vectors = vectors(&**embedder, &texts).into_iter().collect::<Result<Vec<_>, String>>()?;
-        let vector = |text: &str| texts.binary_search(&text).ok().map(|index| vectors[index].as_slice());
-        let similarity = |meeting: &Meeting| {
-            let (text, reference) = captions(meeting);
-            match (vector(text), vector(reference)) {
-                _ if text == reference => 1.0,
-                (Some(text), Some(reference)) => similarity(text, reference),
-                _ => 0.0,
-            }
-        };
-        Ok(meetings.iter().map(similarity).collect())
-    }
+/// An answer, ready to be compared.
+struct Answer {
+    predicted: Vec<Segment>,
+    meetings: Vec<Meeting>,
+}
 
-    /// The value and the raw metric.
-    fn worth(&self, gold: &[Segment], text: &str, tolerance_sec: f64) -> Result<(f64, f64), String> {
+impl Answer {
+    fn new(gold: &[Segment], text: &str, tolerance_sec: f64) -> Self {
         let predicted = to_compare(&parse::dvc::parse(text));
-        if predicted.is_empty() {
-            return Ok((0.0, 0.0));
-        }
         let mut meetings = Vec::new();
         for (p, event) in predicted.iter().enumerate() {
             for (g, target) in gold.iter().enumerate() {
@@ -118,7 +83,63 @@ impl DvcReward {
                 }
             }
         }
-        let similarities = self.similarities(&meetings, gold, &predicted)?;
+        Self { predicted, meetings }
+    }
+
+    /// The captions of each pair of events that overlap: the answer's and the record's.
+    fn captions<'t>(&'t self, gold: &'t [Segment]) -> impl Iterator<Item = (&'t str, &'t str)> {
+        let captions = |meeting: &Meeting| {
+            (self.predicted[meeting.predicted].caption.as_str(), gold[meeting.gold].caption.as_str())
+        };
+        self.meetings.iter().map(captions)
+    }
+}
+
+/// Vectors of captions, or what is to be told where there is none.
+type Vectors<'t> = HashMap<&'t str, Result<Vec<f32>, String>>;
+
+impl DvcReward {
+    /// The vectors that comparing all answers of a group takes, asked for at once.
+    fn vectors<'t>(&self, answers: &'t [Answer], gold: &'t [Segment]) -> Vectors<'t> {
+        let Some(embedder) = &self.embedder else { return Vectors::new() };
+        // An empty caption is like no other, and there is nothing to embed.
+        let differs = |(text, reference): &(&str, &str)| text != reference && !text.is_empty();
+        let texts: BTreeSet<&str> = answers
+            .iter()
+            .flat_map(|answer| answer.captions(gold))
+            .filter(differs)
+            .flat_map(|(text, reference)| [text, reference])
+            .collect();
+        let texts: Vec<&str> = texts.into_iter().collect();
+        let vectors = vectors(&**embedder, &texts);
+        texts.into_iter().zip(vectors).collect()
+    }
+
+    /// How alike two captions are; why that cannot be told otherwise.
+    fn similarity(&self, text: &str, reference: &str, vectors: &Vectors<'_>) -> Result<f64, String> {
+        if self.embedder.is_none() {
+            return Ok(rouge_similarity(text, reference));
+        }
+        if text == reference {
+            return Ok(1.0);
+        }
+        match (vectors.get(text), vectors.get(reference)) {
+            (Some(Ok(text)), Some(Ok(reference))) => Ok(similarity(text, reference)),
+            (Some(Err(reason)), _) | (_, Some(Err(reason))) if !text.is_empty() => Err(reason.clone()),
+            _ => Ok(0.0),
+        }
+    }
+
+    /// The value and the raw metric.
+    fn worth(&self, gold: &[Segment], answer: &Answer, vectors: &Vectors<'_>) -> Result<(f64, f64), String> {
+        let Answer { predicted, meetings } = answer;
+        if predicted.is_empty() {
+            return Ok((0.0, 0.0));
+        }
+        let similarities: Vec<f64> = answer
+            .captions(gold)
+            .map(|(text, reference)| self.similarity(text, reference, vectors))
+            .collect::<Result<_, _>>()?;
         let weight = self.caption_weight.clamp(0.0, 1.0);
         let f1_above = |threshold: f64| {
             let mut gains = vec![0.0; gold.len() * predicted.len()];
@@ -149,11 +170,14 @@ impl Reward for DvcReward {
         }
         let gold = to_compare(gold);
         let tolerance_sec = half_frame_sec(sample);
-        let score = |response: &Response<'_>| match self.worth(&gold, response.text, tolerance_sec) {
+        let answers: Vec<Answer> =
+            responses.iter().map(|response| Answer::new(&gold, response.text, tolerance_sec)).collect();
+        let vectors = self.vectors(&answers, &gold);
+        let score = |answer: &Answer| match self.worth(&gold, answer, &vectors) {
             Ok((value, raw)) => Score::Scored { value: value as f32, raw: raw as f32, parts: Parts::new() },
             Err(reason) => Score::Unscored(reason),
         };
-        Ok(responses.iter().map(score).collect())
+        Ok(answers.iter().map(score).collect())
     }
 }
 
@@ -162,17 +186,25 @@ mod tests {
     use medgrpo_datasets::{Span, TaskKind};
 
     use super::*;
-    use crate::{embed::VectorMap, task::contract::sample};
+    use crate::{
+        embed::{Counting, VectorMap},
+        task::contract::sample,
+    };
 
     fn worth(reward: &DvcReward, text: &str) -> Score {
+        group(reward, &[text]).remove(0)
+    }
+
+    fn group(reward: &DvcReward, texts: &[&str]) -> Vec<Score> {
         let event = |start_sec, end_sec, caption: &str| Segment {
             span: Span { start_sec, end_sec },
             caption: caption.into(),
         };
         let gold = vec![event(0.0, 10.0, "the hook cuts"), event(10.0, 20.0, "the clip closes")];
         let sample = sample(TaskKind::DenseCaptioning, Gold::Segments(gold));
-        let response = Response { text, num_tokens: 1, truncated: false };
-        reward.score_group(&sample, &[response]).unwrap().remove(0)
+        let responses: Vec<Response<'_>> =
+            texts.iter().map(|text| Response { text, num_tokens: 1, truncated: false }).collect();
+        reward.score_group(&sample, &responses).unwrap()
     }
 
     fn value(reward: &DvcReward, text: &str) -> f32 {
@@ -212,5 +244,27 @@ mod tests {
         assert!(matches!(worth(&reward, "0.0-10.0 seconds: unknown"), Score::Unscored(_)));
         // Where nothing overlaps no vector is needed.
         assert_eq!(value(&reward, "50.0-60.0 seconds: unknown"), 0.0);
+    }
+
+    #[test]
+    fn a_group_is_embedded_in_one_call() {
+        let texts = [
+            "0.0-10.0 seconds: the knife cuts",
+            "0.0-10.0 seconds: the hook cuts\n12.0-20.0 seconds: it closes",
+            "1.0-9.0 seconds: the knife cuts",
+            "no event at all",
+            "50.0-60.0 seconds: far away",
+        ];
+        let counting = Arc::new(Counting::default());
+        let embedder: Arc<dyn TextEmbedder> = counting.clone();
+        let reward = DvcReward { embedder: Some(embedder), ..DvcReward::default() };
+        let together = group(&reward, &texts);
+        let asked = ["it closes", "the clip closes", "the hook cuts", "the knife cuts"];
+        assert_eq!(counting.asked(), [asked]);
+        assert_eq!(together, texts.map(|text| worth(&reward, text)), "the others of a group change no score");
+        // Nothing to compare: nothing is asked.
+        let num_calls = counting.asked().len();
+        group(&reward, &["", "0.0-10.0 seconds: the hook cuts"]);
+        assert_eq!(counting.asked().len(), num_calls);
     }
 }

@@ -21,7 +21,7 @@ pub struct SimilarityReward {
     pub embedder: Arc<dyn TextEmbedder>,
 }
 
-/// The vectors of texts that are compared with one another, in order.
+/// The vectors of texts that are compared with one another, in order, asked for in one call.
 ///
 /// # Errors
 ///
@@ -31,7 +31,11 @@ pub(super) fn vectors(embedder: &dyn TextEmbedder, texts: &[&str]) -> Vec<Result
         let start: String = text.chars().take(60).collect();
         format!("the embedder has no vector for {start:?}")
     };
-    texts.iter().map(|text| embedder.embed(text).ok_or_else(|| missing(text))).collect()
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    let vectors = embedder.embed_all(texts);
+    texts.iter().zip(vectors).map(|(text, vector)| vector.ok_or_else(|| missing(text))).collect()
 }
 
 /// The cosine, 0 where it is negative or no number.
@@ -47,8 +51,9 @@ impl Reward for SimilarityReward {
         responses: &[Response<'_>],
     ) -> Result<Vec<Score>, RewardError> {
         against_reference(sample, responses, |reference, texts| {
-            let mut of_texts = vectors(&*self.embedder, texts);
-            let of_reference = vectors(&*self.embedder, &[reference]).remove(0);
+            let together: Vec<&str> = [reference].into_iter().chain(texts.iter().copied()).collect();
+            let mut of_texts = vectors(&*self.embedder, &together);
+            let of_reference = of_texts.remove(0);
             let score = |(text, vector): (&&str, Result<Vec<f32>, String>)| {
                 if *text == reference {
                     return Score::metric(1.0);
@@ -59,7 +64,7 @@ impl Reward for SimilarityReward {
                     (_, Err(reason)) => Score::Unscored(reason.clone()),
                 }
             };
-            Ok(texts.iter().zip(of_texts.drain(..)).map(score).collect())
+            Ok(texts.iter().zip(of_texts).map(score).collect())
         })
     }
 }

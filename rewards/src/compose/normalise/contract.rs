@@ -27,13 +27,16 @@ fn calibration() -> Calibration {
 }
 
 fn subjects(unseen: Unseen, refresh_steps: usize) -> Vec<(&'static str, Box<dyn Normaliser>)> {
-    let reference = || Arc::new(Reference::new(calibration(), unseen, 8, refresh_steps));
+    fn over<C: Curve + 'static>(reference: Reference, curve: C) -> Box<dyn Normaliser> {
+        Box::new(Tabled { reference: Arc::new(reference), curve })
+    }
+    let reference = || Reference::new(calibration(), unseen, 8, refresh_steps);
     vec![
         ("identity", Box::new(Identity)),
-        ("median_logistic", Box::new(MedianLogistic { reference: reference(), k: 3.0, min_iqr: 0.02 })),
-        ("min_max", Box::new(MinMax { reference: reference(), min_range: 0.02 })),
-        ("z_score", Box::new(ZScore { reference: reference(), min_std: 0.02 })),
-        ("rank", Box::new(Rank { reference: reference() })),
+        ("median_logistic", over(reference(), MedianLogistic { k: 3.0, min_iqr: 0.02 })),
+        ("min_max", over(reference(), MinMax { min_range: 0.02 })),
+        ("z_score", over(reference(), ZScore { min_std: 0.02 })),
+        ("rank", over(reference(), Rank)),
         ("gdpo", Box::new(GroupZScore)),
         ("ema", Box::new(RunningStd::new(0.99, 0.02))),
     ]
@@ -113,7 +116,7 @@ fn a_checkpoint_goes_on_as_if_never_stopped() {
 #[test]
 fn medians_are_worth_the_same_whatever_the_dataset() {
     let reference = Arc::new(Reference::new(calibration(), Unseen::Error, 8, 0));
-    let logistic = MedianLogistic { reference, k: 3.0, min_iqr: 0.02 };
+    let logistic = Tabled { reference, curve: MedianLogistic { k: 3.0, min_iqr: 0.02 } };
     let at = |dataset: &str, x: f32| logistic.normalise(&pair(dataset, TaskKind::Stg), &[x]).unwrap()[0];
     for (dataset, median, quartile) in [("Easy", 0.5, 0.75), ("Hard", 0.1, 0.15), ("Flat", 0.25, 0.26)] {
         assert!((at(dataset, median) - 0.5).abs() < 1e-6, "{dataset}");
@@ -147,9 +150,19 @@ fn unseen_pairs_stop_the_run_or_fall_back_by_name() {
 }
 
 #[test]
+fn ranks_need_quantiles_and_say_of_which_pair() {
+    let mut by_hand = calibration();
+    by_hand.distributions.iter_mut().for_each(|known| known.quantiles.clear());
+    let reference = Arc::new(Reference::new(by_hand, Unseen::Error, 8, 0));
+    let ranks = Tabled { reference, curve: Rank };
+    let error = ranks.normalise(&pair("Easy", TaskKind::Stg), &[0.5]).unwrap_err().to_string();
+    assert!(error.contains("Easy x stg x iou") && error.contains("quantiles"), "{error}");
+}
+
+#[test]
 fn a_refreshed_table_follows_the_policy() {
     let reference = Arc::new(Reference::new(calibration(), Unseen::Error, 8, 2));
-    let logistic = MedianLogistic { reference, k: 3.0, min_iqr: 0.02 };
+    let logistic = Tabled { reference, curve: MedianLogistic { k: 3.0, min_iqr: 0.02 } };
     let hard = pair("Hard", TaskKind::Stg);
     let improved: Vec<f32> = (0..8).map(|i| 0.5 + 0.05 * i as f32).collect();
     for step in 0..2 {

@@ -1,19 +1,13 @@
 //! MedGRPO's normalisation: a logistic curve through the median, as steep as the quartiles are near.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
-use super::{Normaliser, Pair, Reference};
-use crate::RewardError;
+use super::{Curve, Distribution};
 
 /// `r = 1 / (1 + exp(-k (x - p50) / IQR))` (Su et al. 2026): 0.5 at the median of the SFT model, whatever the dataset.
 ///
 /// The paper gives k = 3 and says nothing of a distribution without width. Ours: the IQR counts as at least `min_iqr`, and
 /// the exponent stays within ±30, where f32 still tells the ends from 0 and 1 no longer.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MedianLogistic {
-    /// The distributions.
-    pub reference: Arc<Reference>,
     /// Steepness.
     pub k: f64,
     /// Least width that a distribution is taken to have, above 0.
@@ -26,24 +20,9 @@ pub fn median_logistic(x: f64, p50: f64, iqr: f64, k: f64) -> f64 {
     1.0 / (1.0 + (-exponent).exp())
 }
 
-impl Normaliser for MedianLogistic {
-    fn normalise(&self, pair: &Pair, measured: &[f32]) -> Result<Vec<f32>, RewardError> {
-        self.reference.with(pair, measured, |known| {
-            let iqr = known.iqr().max(self.min_iqr);
-            measured.iter().map(|&x| median_logistic(f64::from(x), known.p50, iqr, self.k) as f32).collect()
-        })
-    }
-
-    fn end_step(&self) {
-        self.reference.end_step();
-    }
-
-    fn state(&self) -> Value {
-        self.reference.state()
-    }
-
-    fn restore(&self, state: &Value) -> Result<(), RewardError> {
-        self.reference.restore(state)
+impl Curve for MedianLogistic {
+    fn at(&self, measured: f64, known: &Distribution) -> f64 {
+        median_logistic(measured, known.p50, known.iqr().max(self.min_iqr), self.k)
     }
 }
 

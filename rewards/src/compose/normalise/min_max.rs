@@ -1,38 +1,37 @@
 //! A rival of the median logistic: the calibrated range becomes 0 to 1.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
-use super::{Normaliser, Pair, Reference};
-use crate::RewardError;
+use super::{Curve, Distribution};
 
 /// `(x - min) / (max - min)` by the calibration, not clipped, so that better than ever seen still pays. One outlier sets
 /// the scale, which is what quartiles avoid.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MinMax {
-    /// The distributions.
-    pub reference: Arc<Reference>,
     /// Least range that a distribution is taken to have, above 0.
     pub min_range: f64,
 }
 
-impl Normaliser for MinMax {
-    fn normalise(&self, pair: &Pair, measured: &[f32]) -> Result<Vec<f32>, RewardError> {
-        self.reference.with(pair, measured, |known| {
-            let range = (known.max - known.min).max(self.min_range);
-            measured.iter().map(|&x| ((f64::from(x) - known.min) / range) as f32).collect()
-        })
+impl Curve for MinMax {
+    fn at(&self, measured: f64, known: &Distribution) -> f64 {
+        (measured - known.min) / (known.max - known.min).max(self.min_range)
     }
+}
 
-    fn end_step(&self) {
-        self.reference.end_step();
-    }
+#[cfg(test)]
+mod tests {
+    use medgrpo_datasets::TaskKind;
 
-    fn state(&self) -> Value {
-        self.reference.state()
-    }
+    use super::*;
+    use crate::compose::normalise::Pair;
 
-    fn restore(&self, state: &Value) -> Result<(), RewardError> {
-        self.reference.restore(state)
+    #[test]
+    fn the_line_by_hand() {
+        let pair = Pair::new(&"A".into(), TaskKind::Stg, "iou");
+        let of = |values: &[f32]| Distribution::of(pair.clone(), values, 0).expect("there are values");
+        let (curve, known) = (MinMax { min_range: 0.5 }, of(&[2.0, 3.0, 6.0]));
+        for (x, expected) in [(2.0, 0.0), (3.0, 0.25), (6.0, 1.0), (8.0, 1.5), (1.0, -0.25)] {
+            assert_eq!(curve.at(x, &known), expected, "{x}");
+        }
+        // Without width it is half a unit wide.
+        assert_eq!(curve.at(2.25, &of(&[2.0, 2.0])), 0.5);
     }
 }

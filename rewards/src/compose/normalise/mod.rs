@@ -1,8 +1,9 @@
 //! Putting rewards of different datasets, tasks and components on one scale.
 //!
 //! MedGRPO's first idea and its rivals: a [`Normaliser`] turns the measured values of one group into comparable ones.
-//! [`MedianLogistic`], [`MinMax`], [`ZScore`] and [`Rank`] look a pair of dataset and task up in a [`Calibration`] of the
-//! SFT model; [`GroupZScore`] looks at the group alone, [`RunningStd`] at what was seen so far.
+//! [`MedianLogistic`], [`MinMax`], [`ZScore`] and [`Rank`] are curves; [`Tabled`] looks a pair of dataset and task up in a
+//! [`Calibration`] of the SFT model and applies one. [`GroupZScore`] looks at the group alone, [`RunningStd`] at what was
+//! seen so far.
 //!
 //! Groups' z-score advantages cancel any affine map of a group's rewards, so [`MinMax`] and [`ZScore`] change such a
 //! method only where several components are added up; a curved map changes it everywhere.
@@ -14,6 +15,7 @@ pub mod min_max;
 pub mod rank;
 pub mod reference;
 pub mod running_std;
+pub mod tabled;
 pub mod z_score;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub use min_max::MinMax;
 pub use rank::Rank;
 pub use reference::{Reference, Unseen};
 pub use running_std::RunningStd;
+pub use tabled::{Curve, Tabled};
 pub use z_score::ZScore;
 
 use crate::RewardError;

@@ -1,18 +1,11 @@
 //! A rival of the median logistic: the share of calibrated values below.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
-use super::{Normaliser, Pair, Reference};
-use crate::RewardError;
+use super::{Curve, Distribution};
 
 /// The percentile rank among the calibrated values, in `[0, 1]`, in a straight line between stored percents; values that
 /// many answers share get the middle of their ranks. Flat beyond the calibrated range.
-pub struct Rank {
-    /// The distributions.
-    pub reference: Arc<Reference>,
-}
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rank;
 
 /// The rank of `x` among ascending quantiles.
 fn rank(x: f64, quantiles: &[f64]) -> f64 {
@@ -32,28 +25,16 @@ fn rank(x: f64, quantiles: &[f64]) -> f64 {
     ((below - 1) as f64 + (x - low) / (high - low)) / last
 }
 
-impl Normaliser for Rank {
-    fn normalise(&self, pair: &Pair, measured: &[f32]) -> Result<Vec<f32>, RewardError> {
-        self.reference.with(pair, measured, |known| {
-            if known.quantiles.is_empty() {
-                let message =
-                    format!("{pair}: ranks need the calibration's quantiles, which a table by hand lacks");
-                return Err(RewardError::State(message));
-            }
-            Ok(measured.iter().map(|&x| rank(f64::from(x), &known.quantiles) as f32).collect())
-        })?
+impl Curve for Rank {
+    fn at(&self, measured: f64, known: &Distribution) -> f64 {
+        rank(measured, &known.quantiles)
     }
 
-    fn end_step(&self) {
-        self.reference.end_step();
-    }
-
-    fn state(&self) -> Value {
-        self.reference.state()
-    }
-
-    fn restore(&self, state: &Value) -> Result<(), RewardError> {
-        self.reference.restore(state)
+    fn check(&self, known: &Distribution) -> Result<(), String> {
+        if known.quantiles.is_empty() {
+            return Err("ranks need the calibration's quantiles, which a table by hand lacks".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -1,37 +1,37 @@
 //! A rival of the median logistic: distance from the calibrated mean in standard deviations.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
-use super::{Normaliser, Pair, Reference};
-use crate::RewardError;
+use super::{Curve, Distribution};
 
 /// `(x - mean) / std` by the calibration.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZScore {
-    /// The distributions.
-    pub reference: Arc<Reference>,
     /// Least deviation that a distribution is taken to have, above 0.
     pub min_std: f64,
 }
 
-impl Normaliser for ZScore {
-    fn normalise(&self, pair: &Pair, measured: &[f32]) -> Result<Vec<f32>, RewardError> {
-        self.reference.with(pair, measured, |known| {
-            let std = known.std.max(self.min_std);
-            measured.iter().map(|&x| ((f64::from(x) - known.mean) / std) as f32).collect()
-        })
+impl Curve for ZScore {
+    fn at(&self, measured: f64, known: &Distribution) -> f64 {
+        (measured - known.mean) / known.std.max(self.min_std)
     }
+}
 
-    fn end_step(&self) {
-        self.reference.end_step();
-    }
+#[cfg(test)]
+mod tests {
+    use medgrpo_datasets::TaskKind;
 
-    fn state(&self) -> Value {
-        self.reference.state()
-    }
+    use super::*;
+    use crate::compose::normalise::Pair;
 
-    fn restore(&self, state: &Value) -> Result<(), RewardError> {
-        self.reference.restore(state)
+    #[test]
+    fn the_line_by_hand() {
+        let pair = Pair::new(&"A".into(), TaskKind::Stg, "iou");
+        let of = |values: &[f32]| Distribution::of(pair.clone(), values, 0).expect("there are values");
+        // Mean 3; deviations -2, 0 and 2 make a variance of 8 / 2.
+        let (curve, known) = (ZScore { min_std: 0.5 }, of(&[1.0, 3.0, 5.0]));
+        for (x, expected) in [(3.0, 0.0), (5.0, 1.0), (2.0, -0.5)] {
+            assert_eq!(curve.at(x, &known), expected, "{x}");
+        }
+        // Without width it is half a unit wide.
+        assert_eq!(curve.at(2.25, &of(&[2.0, 2.0])), 0.5);
     }
 }
