@@ -1,6 +1,6 @@
 //! The samples of each step, decoded and tokenised ahead of the device on a thread of their own.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{collections::VecDeque, sync::Arc, thread::JoinHandle};
 
 use medgrpo_datasets::TaskSample;
 use rayon::prelude::*;
@@ -28,13 +28,20 @@ pub struct FedBatch {
     pub stream_state: Value,
 }
 
-/// Prepares one batch ahead.
+/// A sample, ready or refused, and the stream's place after it.
+struct Drawn {
+    prepared: Result<PreparedSample, TrainError>,
+    place: Value,
+}
+
+/// Prepares one step's samples ahead.
 pub struct Feeder {
     stream: Box<dyn SampleStream>,
     preparer: Arc<SamplePreparer>,
     num_prompts_per_step: usize,
     skip_bad: bool,
-    pending: Option<JoinHandle<Result<FedBatch, TrainError>>>,
+    ready: VecDeque<Drawn>,
+    pending: Option<JoinHandle<Vec<Drawn>>>,
 }
 
 impl Feeder {
@@ -45,39 +52,50 @@ impl Feeder {
         num_prompts_per_step: usize,
         skip_bad: bool,
     ) -> Self {
-        Self { stream, preparer, num_prompts_per_step, skip_bad, pending: None }
+        Self { stream, preparer, num_prompts_per_step, skip_bad, ready: VecDeque::new(), pending: None }
     }
 
-    /// The next batch; the one after it starts being prepared if `more` are wanted.
-    pub fn next_batch(&mut self, more: bool) -> Result<FedBatch, TrainError> {
-        let current = match self.pending.take() {
-            Some(pending) => pending,
-            None => self.start()?,
-        };
-        if more {
-            self.pending = Some(self.start()?);
+    /// How many samples a step takes.
+    pub fn num_prompts_per_step(&self) -> usize {
+        self.num_prompts_per_step
+    }
+
+    /// The next `count` samples of the stream, less those that are skipped; a step's worth after them starts being prepared
+    /// if `more` are wanted.
+    pub fn take(&mut self, count: usize, more: bool) -> Result<FedBatch, TrainError> {
+        while self.ready.len() < count {
+            let missing = count - self.ready.len();
+            let drawn = match self.pending.take() {
+                Some(pending) => pending,
+                None => self.start(missing)?,
+            };
+            self.ready.extend(drawn.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        current.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        if more && self.pending.is_none() && self.ready.len() - count < self.num_prompts_per_step {
+            self.pending = Some(self.start(self.num_prompts_per_step)?);
+        }
+        let mut batch = FedBatch { samples: Vec::new(), skipped: Vec::new(), stream_state: Value::Null };
+        for Drawn { prepared, place } in self.ready.drain(..count) {
+            batch.stream_state = place;
+            match prepared {
+                Ok(sample) => batch.samples.push(sample),
+                Err(error) if self.skip_bad => batch.skipped.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(batch)
     }
 
-    fn start(&mut self) -> Result<JoinHandle<Result<FedBatch, TrainError>>, TrainError> {
-        let drawn: Vec<(String, TaskSample)> =
-            (0..self.num_prompts_per_step).map(|_| self.stream.next_sample()).collect::<Result<_, _>>()?;
-        let stream_state = self.stream.state();
+    fn start(&mut self, count: usize) -> Result<JoinHandle<Vec<Drawn>>, TrainError> {
+        let draw = |_| self.stream.next_sample().map(|sample| (sample, self.stream.state()));
+        let drawn: Vec<((String, TaskSample), Value)> = (0..count).map(draw).collect::<Result<_, _>>()?;
         let preparer = Arc::clone(&self.preparer);
-        let skip_bad = self.skip_bad;
         Ok(std::thread::spawn(move || {
-            let prepared: Vec<Result<PreparedSample, TrainError>> =
-                drawn.into_par_iter().map(|(origin, sample)| preparer.prepare(origin, sample)).collect();
-            let mut batch = FedBatch { samples: Vec::new(), skipped: Vec::new(), stream_state };
-            for result in prepared {
-                match result {
-                    Ok(sample) => batch.samples.push(sample),
-                    Err(error) if skip_bad => batch.skipped.push(error.to_string()),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(batch)
+            let prepare = |((origin, sample), place)| Drawn {
+                prepared: preparer.prepare(origin, sample),
+                place,
+            };
+            drawn.into_par_iter().map(prepare).collect()
         }))
     }
 }
