@@ -137,7 +137,7 @@ fn the_policy_gradient_of_a_constant_advantage_is_that_of_maximum_likelihood() {
 
 #[test]
 fn what_is_masked_has_no_gradient_at_all() {
-    let mut rows = Rows::random(&mut Noise::new("masked"), &[3, 5, 2, 4]).padded(2, 60.0);
+    let mut rows = Rows::random(&mut Noise::new("masked"), &[3, 5, 2, 4, 6, 1, 5, 4]).padded(2, 60.0);
     // A hole in one sequence, and one that is left out as a whole.
     rows.mask = rows.mask.filter(|place| place != 1).silence(|sequence| sequence == 2);
     for (name, config) in variants() {

@@ -1,6 +1,6 @@
 //! Advantages, deviations and whether these are none.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::Value;
 
@@ -46,7 +46,13 @@ fn check_entry(entry: &Value) -> Result<(), String> {
         other => return Err(format!("unknown aggregation {other:?}")),
     };
 
-    let tolerance = tolerance(entry, &rewards, &statistics, epsilon);
+    let counts = groups.iter().map(|group| group.iter().flatten().count());
+    let counts = counts.chain([groups.iter().flatten().flatten().count()]).chain(part_counts(&groups));
+    let rounding = counts.map(correction_rounding).fold(0.0, f64::max);
+    let tolerance = match is_f32(entry) {
+        false => 1e-10 + 4.0 * rounding,
+        true => 1e-5 + amplified_rounding(&rewards, &statistics, epsilon),
+    };
     all_close("advantages", &advantages.concat(), &list(&entry["advantages"])?, tolerance)?;
     if let Some(expected) = entry.get("rewards") {
         let sums: Vec<f64> = sums.iter().map(|sum: &Option<f64>| sum.unwrap_or(f64::NAN)).collect();
@@ -78,12 +84,31 @@ fn payment(rewards: &[f64], weights: &[f64]) -> Option<Payment> {
     (!parts.is_empty()).then_some(Payment { total, parts })
 }
 
-/// 1e-10; where the original computed in f32, 1e-5 and what becomes of its rounding when a small deviation divides it.
-fn tolerance(entry: &Value, rewards: &[Vec<f64>], statistics: &[Statistics], epsilon: f64) -> f64 {
-    if !is_f32(entry) {
-        return 1e-10;
+/// In how many completions of each group each part is.
+fn part_counts(groups: &[Vec<Option<Payment>>]) -> Vec<usize> {
+    let of_group = |group: &Vec<Option<Payment>>| {
+        let mut counts = BTreeMap::new();
+        for (name, _) in group.iter().flatten().flat_map(|payment| &payment.parts) {
+            *counts.entry(name.clone()).or_insert(0) += 1;
+        }
+        counts.into_values().collect::<Vec<usize>>()
+    };
+    groups.iter().flat_map(of_group).collect()
+}
+
+/// By how much (relative) the original's standard deviation of `count` numbers is off: it computes Bessel's correction
+/// `count / (count - 1)` in f32 even where all else is f64. Nothing for counts like 2, 3 and 5, whose correction f32 holds.
+fn correction_rounding(count: usize) -> f64 {
+    if count < 2 {
+        return 0.0;
     }
+    let exact = count as f64 / (count as f64 - 1.0);
+    (f64::from(exact as f32) / exact - 1.0).abs() / 2.0
+}
+
+/// What becomes of f32's rounding of rewards when a small deviation divides it.
+fn amplified_rounding(rewards: &[Vec<f64>], statistics: &[Statistics], epsilon: f64) -> f64 {
     let largest = rewards.iter().flatten().fold(0.0_f64, |largest, reward| largest.max(reward.abs()));
     let smallest = statistics.iter().fold(f64::INFINITY, |smallest, it| smallest.min(it.std));
-    1e-5 + f64::from(f32::EPSILON) * largest / (smallest + epsilon)
+    f64::from(f32::EPSILON) * largest / (smallest + epsilon)
 }
