@@ -24,7 +24,9 @@ fn check_entry(entry: &Value) -> Result<(), String> {
         .map(|group| group.iter().map(|rewards| payment(rewards, &weights)).collect())
         .collect();
 
-    let (advantages, sums, statistics) = match entry["aggregation"].as_str() {
+    // A difference in rounding grows with every division by a small deviation.
+    let part_growth = 1.0 / (smallest_part_std(&groups) + epsilon);
+    let (advantages, sums, statistics, std_growth) = match entry["aggregation"].as_str() {
         Some("sum_then_normalize") => {
             let scale = match entry["scale_rewards"].as_str() {
                 Some("group") => Scale::Group,
@@ -34,14 +36,14 @@ fn check_entry(entry: &Value) -> Result<(), String> {
             };
             let rule = GroupMean { scale, epsilon, deviation: Deviation::Sample };
             let sums = groups.iter().flatten().map(|it| it.as_ref().map(|it| it.total)).collect();
-            (rule.advantages(&groups), sums, rule.statistics(&groups))
+            (rule.advantages(&groups), sums, rule.statistics(&groups), 1.0)
         }
         Some("normalize_then_sum") => {
             let names = (0..weights.len()).map(|place| Cow::Owned(place.to_string()));
             let rule = Gdpo { weights: names.zip(weights.iter().copied()).collect(), epsilon };
             let sums = rule.sums(&groups).concat();
             let batch = Statistics::of(&sums, Deviation::Sample);
-            (rule.advantages(&groups), sums, vec![batch; groups.len()])
+            (rule.advantages(&groups), sums, vec![batch; groups.len()], part_growth)
         }
         other => return Err(format!("unknown aggregation {other:?}")),
     };
@@ -49,10 +51,15 @@ fn check_entry(entry: &Value) -> Result<(), String> {
     let counts = groups.iter().map(|group| group.iter().flatten().count());
     let counts = counts.chain([groups.iter().flatten().flatten().count()]).chain(part_counts(&groups));
     let rounding = counts.map(correction_rounding).fold(0.0, f64::max);
-    let tolerance = match is_f32(entry) {
-        false => 1e-10 + 4.0 * rounding,
-        true => 1e-5 + amplified_rounding(&rewards, &statistics, epsilon),
+    let (base, machine_epsilon) = match is_f32(entry) {
+        false => (1e-10 + 4.0 * rounding, f64::EPSILON),
+        true => (1e-5, f64::from(f32::EPSILON)),
     };
+    let largest = rewards.iter().flatten().fold(0.0_f64, |largest, reward| largest.max(reward.abs()));
+    let std_noise = 4.0 * machine_epsilon * largest * std_growth;
+    let smallest = statistics.iter().fold(f64::INFINITY, |smallest, it| smallest.min(it.std));
+    let tolerance = base + std_noise / (smallest + epsilon);
+
     all_close("advantages", &advantages.concat(), &list(&entry["advantages"])?, tolerance)?;
     if let Some(expected) = entry.get("rewards") {
         let sums: Vec<f64> = sums.iter().map(|sum: &Option<f64>| sum.unwrap_or(f64::NAN)).collect();
@@ -65,9 +72,10 @@ fn check_entry(entry: &Value) -> Result<(), String> {
     all_close("std_rewards", &per_completion(&|it| it.std), &theirs, tolerance)?;
     let ours = per_completion(&|it| f64::from(u8::from(it.is_std_zero())));
     let zero = list(&entry["is_std_zero"])?;
-    // A deviation that the original does not have is no zero there, and one here.
+    // Where the original has no deviation or one of its own rounding's size, ours is rightly none.
+    let undecided = |std: f64| std.is_nan() || (1e-8..std_noise).contains(&std);
     let known: Vec<f64> =
-        zero.iter().zip(&theirs).map(|(zero, std)| if std.is_nan() { f64::NAN } else { *zero }).collect();
+        zero.iter().zip(&theirs).map(|(zero, std)| if undecided(*std) { f64::NAN } else { *zero }).collect();
     all_close("is_std_zero", &ours, &known, 0.0)
 }
 
@@ -106,9 +114,14 @@ fn correction_rounding(count: usize) -> f64 {
     (f64::from(exact as f32) / exact - 1.0).abs() / 2.0
 }
 
-/// What becomes of f32's rounding of rewards when a small deviation divides it.
-fn amplified_rounding(rewards: &[Vec<f64>], statistics: &[Statistics], epsilon: f64) -> f64 {
-    let largest = rewards.iter().flatten().fold(0.0_f64, |largest, reward| largest.max(reward.abs()));
-    let smallest = statistics.iter().fold(f64::INFINITY, |smallest, it| smallest.min(it.std));
-    f64::from(f32::EPSILON) * largest / (smallest + epsilon)
+/// The smallest deviation of any part within any group.
+fn smallest_part_std(groups: &[Vec<Option<Payment>>]) -> f64 {
+    let of_group = |group: &Vec<Option<Payment>>| {
+        let mut parts: BTreeMap<_, Vec<Option<f64>>> = BTreeMap::new();
+        for (name, value) in group.iter().flatten().flat_map(|payment| &payment.parts) {
+            parts.entry(name.clone()).or_default().push(Some(*value));
+        }
+        parts.into_values().map(|values| Statistics::of(&values, Deviation::Sample).std).fold(1.0, f64::min)
+    };
+    groups.iter().map(of_group).fold(1.0, f64::min)
 }
