@@ -1,14 +1,17 @@
 //! Training methods for vision-language models: one loop, many recipes.
 //!
 //! [`trainer`] holds the only loop; [`recipe`] composes a method from a [`source`], an [`advantage`], [`objective`]s
-//! and an [`aggregate`]; [`recipes`] are the methods by name.
+//! and an [`aggregate`] for each; [`recipes`] are the methods by name, [`filter`]s say which groups are worth a step.
 
 pub mod advantage;
 pub mod aggregate;
 pub mod checkpoint;
 mod error;
 pub mod feeder;
+pub mod filter;
 pub mod learner;
+mod loss;
+pub mod loss_mask;
 pub mod metrics;
 mod micro_batch;
 pub mod objective;
@@ -22,5 +25,12 @@ pub mod seed;
 pub mod source;
 pub mod trainer;
 pub mod workers;
+
+#[cfg(test)]
+mod grpo_cases;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod testing;
 
 pub use error::TrainError;

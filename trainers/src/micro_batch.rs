@@ -2,16 +2,24 @@
 
 use burn::{
     optim::GradientsParams,
-    tensor::{Tensor, TensorData, backend::AutodiffBackend},
+    tensor::{
+        Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
 };
-use medgrpo_model::group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs};
+use medgrpo_model::{
+    ModelError,
+    group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs},
+};
 
 use crate::{
     TrainError,
     aggregate::StepTotals,
-    objective::TokenBatch,
+    loss::{Loss, loss, share},
+    loss_mask::LossMask,
+    objective::{Level, Metric, TokenBatch},
     recipe::{Policy, Recipe},
-    rollout::RolloutGroup,
+    rollout::{RolloutCompletion, RolloutGroup},
 };
 
 /// What all micro-batches of a step are cut from.
@@ -46,6 +54,10 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(GradientsParams, Sums), TrainError> {
+        if self.recipe.needs_entropy_gradient() {
+            let message = "a term needs the gradient of the entropy, which log-probabilities come without";
+            return Err(ModelError::Input(message.to_owned()).into());
+        }
         let StepData { groups, advantages, totals } = self.step;
         let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
         let inputs: Vec<Group<'_>> = piece
@@ -56,7 +68,11 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         let options = LogProbOptions { temperature: self.recipe.temperature, entropy: true };
         let CompletionLogProbs { log_probs, entropy, lens } =
             completion_log_probs(model, &inputs, options, self.device)?;
-        let [sequences, max_len] = log_probs.dims();
+        let [sequences, _] = log_probs.dims();
+        let completions: Vec<&RolloutCompletion> =
+            piece.iter().flat_map(|slice| slice.of(&groups[slice.group].completions)).collect();
+        let loss_mask =
+            LossMask::from_lens(&lens).silence(|sequence| self.recipe.leaves_out(completions[sequence]));
 
         let old_log_probs = match old {
             Some(data) => Tensor::from_data(data.clone(), self.device),
@@ -80,32 +96,23 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             piece.iter().flat_map(|slice| slice.of(&advantages[slice.group]).to_vec()).collect();
         let advantages =
             Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
+        let sampling_log_probs = sampling_log_probs(groups, piece, &old_log_probs)?;
+        let mask = loss_mask.tensor(log_probs.dtype(), self.device);
         let batch = TokenBatch {
             log_probs,
             old_log_probs,
             ref_log_probs,
-            advantages: advantages.repeat_dim(1, max_len),
+            sampling_log_probs,
+            entropy,
+            advantages,
+            loss_mask,
+            mask,
         };
 
-        let weights = self.recipe.aggregate.token_weights(&lens, totals);
-        let weights = Tensor::<B, 2>::from_data(TensorData::new(weights, [sequences, max_len]), self.device);
-        let share: Vec<f32> = lens
-            .iter()
-            .flat_map(|len| (0..max_len).map(move |place| f32::from(u8::from(place < *len))))
-            .map(|real| real / totals.num_tokens as f32)
-            .collect();
-        let share = Tensor::<B, 2>::from_data(TensorData::new(share, [sequences, max_len]), self.device);
-
-        let mut loss = Tensor::<B, 1>::zeros([1], self.device);
-        let mut reported: Vec<(&str, Tensor<B, 1>)> = Vec::new();
-        for term in &self.recipe.terms {
-            let out = term.objective.losses(&batch);
-            loss = loss + (out.losses * weights.clone()).sum().mul_scalar(term.weight);
-            reported
-                .extend(out.metrics.into_iter().map(|(name, values)| (name, (values * share.clone()).sum())));
-        }
-        if let Some(entropy) = entropy {
-            reported.push(("entropy", (entropy * share).sum()));
+        let Loss { loss, metrics: mut reported } = loss(&self.recipe.terms, &batch, totals);
+        if let Some(entropy) = batch.entropy.clone() {
+            let metric = Metric { name: "entropy", per: Level::Token, values: entropy.detach() };
+            reported.push((metric.name, share(metric, &batch, totals)));
         }
         reported.push(("loss", loss.clone().detach()));
         let gradients = GradientsParams::from_grads(loss.backward(), model);
@@ -114,6 +121,46 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         let values = Tensor::cat(values, 0).into_data().convert::<f32>();
         Ok((gradients, names.into_iter().zip(values.iter::<f32>().map(f64::from)).collect()))
     }
+}
+
+/// What the engines that drew the completions said, `[sequences, tokens]`; where one drew with the policy itself, the
+/// policy's own. `None` where all did.
+fn sampling_log_probs<B: Backend>(
+    groups: &[RolloutGroup],
+    piece: &[Slice],
+    old_log_probs: &Tensor<B, 2>,
+) -> Result<Option<Tensor<B, 2>>, TrainError> {
+    let [_, width] = old_log_probs.dims();
+    let (mut told, mut known) = (Vec::new(), Vec::new());
+    for slice in piece {
+        let group = &groups[slice.group];
+        for completion in slice.of(&group.completions) {
+            let log_probs = completion.sampling_log_probs.as_deref();
+            let (got, wanted) = (log_probs.map(<[f32]>::len), completion.token_ids.len());
+            if let Some(got) = got.filter(|got| *got != wanted) {
+                return Err(TrainError::Sample {
+                    origin: group.prepared.origin.clone(),
+                    message: format!(
+                        "{got} sampling log-probabilities came with a completion of {wanted} tokens"
+                    ),
+                });
+            }
+            told.extend(padded(log_probs.unwrap_or_default().to_vec(), width));
+            known.extend(padded(vec![1.0; got.unwrap_or(0)], width));
+        }
+    }
+    if known.iter().all(|known| *known == 0.0) {
+        return Ok(None);
+    }
+    let tensor = |values: Vec<f32>| {
+        Tensor::<B, 2>::from_data(TensorData::new(values, old_log_probs.dims()), &old_log_probs.device())
+    };
+    Ok(Some(tensor(told) + old_log_probs.clone() * tensor(known).neg().add_scalar(1.0)))
+}
+
+fn padded(mut row: Vec<f32>, width: usize) -> Vec<f32> {
+    row.resize(width, 0.0);
+    row
 }
 
 /// Some of a group's completions.
@@ -165,4 +212,64 @@ pub(crate) fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+    use crate::testing::{Cpu, numbers, scored_group, tensor};
+
+    /// Two completions of the tokens' lengths, with what their engines said.
+    fn group(lens: [usize; 2], told: [Option<Vec<f32>>; 2]) -> [RolloutGroup; 1] {
+        let mut group = scored_group(&[None, None]);
+        for ((completion, len), told) in group.completions.iter_mut().zip(lens).zip(told) {
+            completion.token_ids = vec![0; len];
+            completion.sampling_log_probs = told;
+        }
+        [group]
+    }
+
+    const BOTH: Slice = Slice { group: 0, first: 0, count: 2 };
+
+    fn old() -> Tensor<Cpu, 2> {
+        tensor(&[-1.0, -2.0, -3.0, 0.0], [2, 2], DType::F32)
+    }
+
+    #[test]
+    fn what_an_engine_said_takes_the_place_of_the_policys_own() {
+        let groups = group([2, 1], [None, Some(vec![-3.5])]);
+        let found = sampling_log_probs(&groups, &[BOTH], &old()).unwrap().unwrap();
+        assert_eq!(numbers(found.inner()), [-1.0, -2.0, -3.5, 0.0]);
+        let groups = group([2, 1], [None, None]);
+        assert!(sampling_log_probs(&groups, &[BOTH], &old()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_wrong_number_of_them_is_refused() {
+        let groups = group([2, 1], [Some(vec![-1.0]), None]);
+        let error = sampling_log_probs(&groups, &[BOTH], &old()).unwrap_err().to_string();
+        assert!(error.contains("row 0: 1 sampling log-probabilities"), "{error}");
+    }
+
+    #[test]
+    fn pieces_hold_every_completion_once_and_are_rectangles() {
+        let groups: Vec<RolloutGroup> = [3, 4, 0, 2].map(|size| scored_group(&vec![None; size])).into();
+        for size in 1..6 {
+            let pieces = cut(&groups, size);
+            let mut seen = Vec::new();
+            for piece in &pieces {
+                assert!(piece.iter().map(|slice| slice.count).sum::<usize>() <= size);
+                assert!(piece.iter().all(|slice| slice.count == piece[0].count));
+                seen.extend(piece.iter().flat_map(|slice| {
+                    (slice.first..slice.first + slice.count).map(|place| (slice.group, place))
+                }));
+            }
+            seen.sort_unstable();
+            let all: Vec<_> =
+                [3, 4, 0, 2].into_iter().enumerate().flat_map(|(g, n)| (0..n).map(move |i| (g, i))).collect();
+            assert_eq!(seen, all, "pieces of {size}");
+        }
+    }
 }

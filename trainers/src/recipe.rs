@@ -1,12 +1,17 @@
 //! A training method as a composition of small choices; no method has a loop of its own.
 
+use std::sync::Arc;
+
 use burn::{
     module::AutodiffModule,
     tensor::backend::{AutodiffBackend, Backend},
 };
 use medgrpo_model::{checkpoint::Pretrained, vlm::Vlm};
 
-use crate::{advantage::Advantage, aggregate::Aggregate, objective::Objective, source::GroupSource};
+use crate::{
+    advantage::Advantage, aggregate::Aggregate, objective::Objective, rollout::RolloutCompletion,
+    source::GroupSource,
+};
 
 /// A model that can be trained, and sampled from without autodiff.
 pub trait Policy<B: AutodiffBackend>:
@@ -25,6 +30,8 @@ pub struct Term<B: Backend> {
     pub weight: f64,
     /// What it asks of each token.
     pub objective: Box<dyn Objective<B>>,
+    /// How tokens share it.
+    pub aggregate: Aggregate,
 }
 
 /// Everything that makes one training method different from another.
@@ -32,11 +39,11 @@ pub struct Recipe<B: AutodiffBackend, M: Policy<B>> {
     /// Where token sequences come from.
     pub source: Box<dyn GroupSource<B::InnerBackend, M::InnerModule>>,
     /// What each is worth.
-    pub advantage: Box<dyn Advantage>,
+    pub advantage: Arc<dyn Advantage>,
     /// What is asked of its tokens.
     pub terms: Vec<Term<B>>,
-    /// How tokens share the loss.
-    pub aggregate: Aggregate,
+    /// Whether completions that ended for lack of budget are left out of the loss.
+    pub mask_truncated_completions: bool,
     /// Optimizer steps on the same sequences.
     pub num_iterations: usize,
     /// Logits are divided by this before log-probabilities are taken, as they were when sampling.
@@ -47,5 +54,15 @@ impl<B: AutodiffBackend, M: Policy<B>> Recipe<B, M> {
     /// Whether a frozen copy of the starting model is needed.
     pub fn needs_reference(&self) -> bool {
         self.terms.iter().any(|term| term.objective.needs_reference())
+    }
+
+    /// Whether nothing is learned from a completion.
+    pub fn leaves_out(&self, completion: &RolloutCompletion) -> bool {
+        self.mask_truncated_completions && completion.truncated
+    }
+
+    /// Whether entropies must carry their gradient.
+    pub fn needs_entropy_gradient(&self) -> bool {
+        self.terms.iter().any(|term| term.objective.needs_entropy_gradient())
     }
 }

@@ -6,6 +6,8 @@ use medgrpo_datasets::TaskSample;
 use medgrpo_model::processor::Encoded;
 use medgrpo_rewards::Score;
 
+use crate::advantage::Payment;
+
 /// A sample ready for the model.
 #[derive(Clone, Debug)]
 pub struct PreparedSample {
@@ -30,6 +32,8 @@ pub struct RolloutCompletion {
     pub truncated: bool,
     /// What the reward said; `None` for demonstrations, which are not scored.
     pub score: Option<Score>,
+    /// Log-probability of each token as told by the engine that drew it; `None` where that is the policy itself.
+    pub sampling_log_probs: Option<Vec<f32>>,
 }
 
 impl RolloutCompletion {
@@ -39,6 +43,13 @@ impl RolloutCompletion {
             Some(Score::Scored { value, .. }) => Some(value),
             _ => None,
         }
+    }
+
+    /// What it was paid, in total and in parts; `None` if it was not or could not be scored.
+    pub fn payment(&self) -> Option<Payment> {
+        let Some(Score::Scored { value, parts, .. }) = &self.score else { return None };
+        let parts = parts.iter().map(|(name, value)| (name.clone(), f64::from(*value))).collect();
+        Some(Payment { total: f64::from(*value), parts })
     }
 }
 

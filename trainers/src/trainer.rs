@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use crate::{
     TrainError,
+    advantage::Payment,
     aggregate::StepTotals,
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, rollout_metrics},
     micro_batch::{MicroBatchPass, Slice, StepData, cut},
     recipe::{Policy, Recipe},
-    rollout::RolloutGroup,
+    rollout::{RolloutCompletion, RolloutGroup},
     seed::derive_seed,
     workers::Workers,
 };
@@ -119,11 +120,17 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let groups = self.recipe.source.collect(&policy, batch.samples, seed, self.device)?;
             drop(policy);
             let collected = started.elapsed();
-            let rewards: Vec<Vec<Option<f32>>> = groups
+            let payments: Vec<Vec<Option<Payment>>> = groups
                 .iter()
-                .map(|group| group.completions.iter().map(|completion| completion.reward()).collect())
+                .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
                 .collect();
-            let advantages = self.recipe.advantage.advantages(&rewards);
+            let advantages: Vec<Vec<f32>> = self
+                .recipe
+                .advantage
+                .advantages(&payments)
+                .into_iter()
+                .map(|group| group.into_iter().map(|advantage| advantage as f32).collect())
+                .collect();
 
             let mut metrics = rollout_metrics(&groups);
             let outcome;
@@ -168,12 +175,11 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         if pieces.is_empty() {
             return (model, Ok(()));
         }
-        let lens = || {
-            groups.iter().flat_map(|group| &group.completions).map(|completion| completion.token_ids.len())
-        };
+        let completions = || groups.iter().flat_map(|group| &group.completions);
+        let learned = completions().filter(|completion| !self.recipe.leaves_out(completion));
         let totals = StepTotals {
-            num_sequences: lens().count(),
-            num_tokens: lens().sum(),
+            num_sequences: completions().count(),
+            num_tokens: learned.map(|completion| completion.token_ids.len()).sum(),
             num_micro_batches: pieces.len(),
         };
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);

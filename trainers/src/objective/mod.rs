@@ -1,35 +1,49 @@
 //! What each token's log-probability is asked to do: per-token losses, not yet masked or averaged.
 
+mod batch;
+mod cispo;
 mod clip;
+mod entropy;
 mod kl;
 mod nll;
+mod ratio;
+mod sapo;
+mod vespo;
+pub mod weight;
+mod weighted;
 
 use burn::tensor::{Tensor, backend::Backend};
 
+pub use batch::TokenBatch;
+pub use cispo::Cispo;
 pub use clip::Clip;
-pub use kl::KlToReference;
+pub use entropy::EntropyBonus;
+pub use kl::{KlEstimator, KlToReference};
 pub use nll::Nll;
-
-/// What objectives see of a micro-batch; every tensor is `[sequences, tokens]`.
-#[derive(Clone, Debug)]
-pub struct TokenBatch<B: Backend> {
-    /// Under the policy, with gradient.
-    pub log_probs: Tensor<B, 2>,
-    /// Under the policy that drew the completions.
-    pub old_log_probs: Tensor<B, 2>,
-    /// Under the reference; there if an objective [needs](Objective::needs_reference) it.
-    pub ref_log_probs: Option<Tensor<B, 2>>,
-    /// The completion's advantage on each of its tokens.
-    pub advantages: Tensor<B, 2>,
-}
+pub use ratio::Level;
+pub use sapo::Sapo;
+pub use vespo::{Gamma, Vespo};
+pub use weighted::Weighted;
 
 /// Losses of one objective.
 #[derive(Clone, Debug)]
 pub struct TokenLosses<B: Backend> {
-    /// Loss of every token, `[sequences, tokens]`; padding may hold anything finite.
+    /// Loss of every token, `[sequences, tokens]`, or `[sequences, 1]` where the tokens of a sequence share one;
+    /// padding may hold anything finite.
     pub losses: Tensor<B, 2>,
-    /// Named per-token quantities to report as means over real tokens; without gradient.
-    pub metrics: Vec<(&'static str, Tensor<B, 2>)>,
+    /// What to report.
+    pub metrics: Vec<Metric<B>>,
+}
+
+/// A quantity to report as a mean; without gradient.
+#[derive(Clone, Debug)]
+pub struct Metric<B: Backend> {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is a mean over: the tokens that are learned from, or the sequences.
+    pub per: Level,
+    /// `[sequences, tokens]` or `[sequences, 1]`.
+    pub values: Tensor<B, 2>,
 }
 
 /// One term of a loss.
@@ -39,6 +53,11 @@ pub trait Objective<B: Backend>: Send + Sync {
 
     /// Whether [`TokenBatch::ref_log_probs`] must be there.
     fn needs_reference(&self) -> bool {
+        false
+    }
+
+    /// Whether [`TokenBatch::entropy`] must be there and carry its gradient.
+    fn needs_entropy_gradient(&self) -> bool {
         false
     }
 }

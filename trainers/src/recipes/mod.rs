@@ -1,7 +1,20 @@
-//! The methods by name. Each is a constructor; see [`Recipe`](crate::recipe::Recipe) for the parts.
+//! The methods by name. Each is a choice of parts; see [`Recipe`](crate::recipe::Recipe) for what there is to choose.
+//!
+//! All methods that learn from rewards are [`grpo`] with another [`GrpoConfig`]: what makes a method is written in its
+//! file, everything else is as in [`GrpoConfig::default`].
 
+mod bnpo;
+mod cispo;
+mod dapo;
+mod dr_grpo;
+mod gdpo;
 mod grpo;
+mod gspo;
+mod luspo;
+mod rloo;
+mod sapo;
 mod sft;
+mod vespo;
 
-pub use grpo::{GrpoConfig, grpo};
+pub use grpo::{GrpoConfig, Surrogate, grpo};
 pub use sft::sft;

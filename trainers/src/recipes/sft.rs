@@ -1,5 +1,7 @@
 //! Supervised fine-tuning.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::{
@@ -14,9 +16,9 @@ use crate::{
 pub fn sft<B: AutodiffBackend, M: Policy<B>>() -> Recipe<B, M> {
     Recipe {
         source: Box::new(Demonstrations),
-        advantage: Box::new(Constant),
-        terms: vec![Term { weight: 1.0, objective: Box::new(Nll) }],
-        aggregate: Aggregate::TokenMean,
+        advantage: Arc::new(Constant),
+        terms: vec![Term { weight: 1.0, objective: Box::new(Nll), aggregate: Aggregate::TokenMean }],
+        mask_truncated_completions: false,
         num_iterations: 1,
         temperature: 1.0,
     }

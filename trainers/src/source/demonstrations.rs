@@ -35,6 +35,12 @@ fn demonstrate(prepared: PreparedSample) -> Result<RolloutGroup, TrainError> {
     let text = prepared.sample.answer.clone().unwrap_or_default();
     Ok(RolloutGroup {
         prepared,
-        completions: vec![RolloutCompletion { token_ids, text, truncated: false, score: None }],
+        completions: vec![RolloutCompletion {
+            token_ids,
+            text,
+            truncated: false,
+            score: None,
+            sampling_log_probs: None,
+        }],
     })
 }

@@ -99,6 +99,7 @@ impl OnPolicy {
             truncated: completion.finish_reason == FinishReason::Length,
             token_ids: completion.token_ids,
             score: None,
+            sampling_log_probs: None,
         })
     }
 
