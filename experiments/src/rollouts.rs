@@ -25,6 +25,9 @@ pub(crate) struct StoredGroup {
     pub(crate) task: String,
     /// Its dataset.
     pub(crate) source: String,
+    /// Why the group was not learned from; absent if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dropped: Option<String>,
     /// The answers.
     pub(crate) completions: Vec<StoredCompletion>,
 }
@@ -70,22 +73,22 @@ impl From<&Score> for Worth {
 }
 
 impl StoredGroup {
-    /// A group as a step leaves it.
-    pub(crate) fn new(group: &RolloutGroup, advantages: &[f32]) -> Self {
+    /// A group as a step leaves it; one without advantages was dropped, for this reason.
+    pub(crate) fn new(group: &RolloutGroup, advantages: Result<&[f32], &str>) -> Self {
         let sample = &group.prepared.sample;
-        let completions =
-            group.completions.iter().zip(advantages).map(|(completion, advantage)| StoredCompletion {
-                text: completion.text.clone(),
-                num_tokens: completion.token_ids.len(),
-                truncated: completion.truncated,
-                worth: completion.score.as_ref().map(Worth::from).unwrap_or_default(),
-                advantage: *advantage,
-            });
+        let completions = group.completions.iter().enumerate().map(|(place, completion)| StoredCompletion {
+            text: completion.text.clone(),
+            num_tokens: completion.token_ids.len(),
+            truncated: completion.truncated,
+            worth: completion.score.as_ref().map(Worth::from).unwrap_or_default(),
+            advantage: advantages.map_or(0.0, |advantages| advantages[place]),
+        });
         Self {
             origin: group.prepared.origin.clone(),
             row: sample.row,
             task: sample.task.key().to_owned(),
             source: sample.source.to_string(),
+            dropped: advantages.err().map(str::to_owned),
             completions: completions.collect(),
         }
     }

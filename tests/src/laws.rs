@@ -12,7 +12,6 @@ use medgrpo_datasets::{Content, Gold, SourceId, TaskKind, TaskSample, read_messa
 use medgrpo_model::{checkpoint::Pretrained, qwen2_5_vl::Qwen25Vl};
 use medgrpo_trainers::{
     TrainError,
-    advantage::Constant,
     aggregate::Aggregate,
     feeder::{Feeder, SampleStream},
     learner::{Learner, LearnerConfig},
@@ -23,7 +22,6 @@ use medgrpo_trainers::{
     recipes::sft,
     rollout::RolloutGroup,
     schedule::{Decay, Schedule},
-    source::Demonstrations,
     trainer::{Flow, LoopConfig, Observer, Stage, StepReport},
     workers::Workers,
 };
@@ -118,14 +116,8 @@ impl Job for Laws {
 fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device) -> Result<Outcome> {
     let (model, _) = Qwen25Vl::<B>::from_dir(&fixture.dir, device)?;
     let recipe = if way.as_policy_gradient {
-        Recipe {
-            source: Box::new(Demonstrations),
-            advantage: Box::new(Constant),
-            terms: vec![Term { weight: 1.0, objective: Box::new(Clip { epsilon: 0.2, epsilon_high: 0.2 }) }],
-            aggregate: Aggregate::TokenMean,
-            num_iterations: 1,
-            temperature: 1.0,
-        }
+        let objective = Box::new(Clip::default());
+        Recipe { terms: vec![Term { weight: 1.0, objective, aggregate: Aggregate::TokenMean }], ..sft() }
     } else {
         sft()
     };

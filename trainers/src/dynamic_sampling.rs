@@ -110,10 +110,8 @@ impl Collected {
         ]);
         for (name, tally) in self.tally() {
             let dropped: usize = tally.dropped.values().sum();
-            metrics.insert(
-                format!("dynamic_sampling/frac_dropped/{name}"),
-                dropped as f64 / tally.drawn as f64,
-            );
+            metrics
+                .insert(format!("dynamic_sampling/frac_dropped/{name}"), dropped as f64 / tally.drawn as f64);
         }
         metrics
     }

@@ -44,6 +44,14 @@ pub enum TrainError {
         /// Its value.
         value: f64,
     },
+    /// Too few groups have anything to compare, however often prompts were drawn.
+    #[error("step {step}: {message}")]
+    NoSignal {
+        /// The step that could not be made, from 1.
+        step: usize,
+        /// What was dropped by task and dataset, and what to do.
+        message: String,
+    },
     /// A checkpoint cannot be written or read.
     #[error("{}: {message}", path.display())]
     Checkpoint {

@@ -91,10 +91,8 @@ impl Feeder {
         let drawn: Vec<((String, TaskSample), Value)> = (0..count).map(draw).collect::<Result<_, _>>()?;
         let preparer = Arc::clone(&self.preparer);
         Ok(std::thread::spawn(move || {
-            let prepare = |((origin, sample), place)| Drawn {
-                prepared: preparer.prepare(origin, sample),
-                place,
-            };
+            let prepare =
+                |((origin, sample), place)| Drawn { prepared: preparer.prepare(origin, sample), place };
             drawn.into_par_iter().map(prepare).collect()
         }))
     }

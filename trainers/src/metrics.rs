@@ -9,15 +9,16 @@ use crate::rollout::RolloutGroup;
 /// Named numbers of one step.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// Rewards, lengths and counts of a step's groups.
-pub(crate) fn rollout_metrics(groups: &[RolloutGroup]) -> Metrics {
+/// Rewards, lengths and counts of all groups that a step has drawn.
+pub(crate) fn rollout_metrics<'g>(groups: impl Iterator<Item = &'g RolloutGroup> + Clone) -> Metrics {
     let mut metrics = Metrics::new();
-    let completions = || groups.iter().flat_map(|group| &group.completions);
+    let completions = || groups.clone().flat_map(|group| &group.completions);
     let lens: Vec<f64> = completions().map(|completion| completion.token_ids.len() as f64).collect();
     metrics.insert("completions/mean_length".to_owned(), mean(&lens));
     metrics.insert("completions/min_length".to_owned(), lens.iter().copied().fold(f64::INFINITY, f64::min));
     metrics.insert("completions/max_length".to_owned(), lens.iter().copied().fold(0.0, f64::max));
-    let prompts: Vec<f64> = groups.iter().map(|group| group.prepared.prompt.input_ids.len() as f64).collect();
+    let prompts: Vec<f64> =
+        groups.clone().map(|group| group.prepared.prompt.input_ids.len() as f64).collect();
     metrics.insert("prompts/mean_length".to_owned(), mean(&prompts));
     if completions().all(|completion| completion.score.is_none()) {
         return metrics;
@@ -34,7 +35,7 @@ pub(crate) fn rollout_metrics(groups: &[RolloutGroup]) -> Metrics {
     let mut flat = 0;
     let mut by_task: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for group in groups {
+    for group in groups.clone() {
         let rewards: Vec<f64> =
             group.completions.iter().filter_map(|it| it.reward()).map(f64::from).collect();
         let deviation = deviation(&rewards);
@@ -58,7 +59,7 @@ pub(crate) fn rollout_metrics(groups: &[RolloutGroup]) -> Metrics {
     }
     metrics.insert("reward".to_owned(), mean(&all));
     metrics.insert("reward_std".to_owned(), mean(&deviations));
-    metrics.insert("frac_reward_zero_std".to_owned(), share(flat, groups.len()));
+    metrics.insert("frac_reward_zero_std".to_owned(), share(flat, groups.count()));
     for (name, values) in by_task.into_iter().chain(parts) {
         metrics.insert(format!("{name}/mean"), mean(&values));
     }

@@ -9,8 +9,8 @@ use burn::{
 use medgrpo_model::{checkpoint::Pretrained, vlm::Vlm};
 
 use crate::{
-    advantage::Advantage, aggregate::Aggregate, objective::Objective, rollout::RolloutCompletion,
-    source::GroupSource,
+    advantage::Advantage, aggregate::Aggregate, dynamic_sampling::DynamicSampling, objective::Objective,
+    rollout::RolloutCompletion, source::GroupSource,
 };
 
 /// A model that can be trained, and sampled from without autodiff.
@@ -38,6 +38,8 @@ pub struct Term<B: Backend> {
 pub struct Recipe<B: AutodiffBackend, M: Policy<B>> {
     /// Where token sequences come from.
     pub source: Box<dyn GroupSource<B::InnerBackend, M::InnerModule>>,
+    /// Whether groups that teach nothing are drawn again.
+    pub dynamic_sampling: Option<DynamicSampling>,
     /// What each is worth.
     pub advantage: Arc<dyn Advantage>,
     /// What is asked of its tokens.

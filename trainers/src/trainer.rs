@@ -13,6 +13,7 @@ use crate::{
     TrainError,
     advantage::Payment,
     aggregate::StepTotals,
+    dynamic_sampling::{DroppedGroup, collect},
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, rollout_metrics},
@@ -44,6 +45,8 @@ pub struct StepReport<'a> {
     pub groups: &'a [RolloutGroup],
     /// Advantage of every completion.
     pub advantages: &'a [Vec<f32>],
+    /// What was drawn and not learned from.
+    pub dropped: &'a [DroppedGroup],
     /// Place of the sample stream after this step.
     pub stream_state: &'a Value,
     /// What the source has learned after this step.
@@ -108,18 +111,17 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
     ) -> Result<M, TrainError> {
         for done in done..self.config.max_steps {
             let started = Instant::now();
-            let batch = self.feeder.next_batch(done + 1 < self.config.max_steps)?;
-            let waited = started.elapsed();
-            let num_skipped = batch.skipped.len();
-            for reason in &batch.skipped {
-                tracing::warn!("sample left out: {reason}");
-            }
-
             let seed = derive_seed(self.config.seed, "step", done as u64);
             let policy = model.clone().valid();
-            let groups = self.recipe.source.collect(&policy, batch.samples, seed, self.device)?;
+            let more = done + 1 < self.config.max_steps;
+            let Self { recipe, feeder, device, .. } = self;
+            let collected = collect(recipe, feeder, &policy, (done, seed), more, device)?;
             drop(policy);
-            let collected = started.elapsed();
+            for reason in &collected.skipped {
+                tracing::warn!("sample left out: {reason}");
+            }
+            let collected_at = started.elapsed();
+            let groups = &collected.kept;
             let payments: Vec<Vec<Option<Payment>>> = groups
                 .iter()
                 .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
@@ -132,27 +134,31 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 .map(|group| group.into_iter().map(|advantage| advantage as f32).collect())
                 .collect();
 
-            let mut metrics = rollout_metrics(&groups);
+            let mut metrics = rollout_metrics(collected.drawn());
+            if self.recipe.dynamic_sampling.is_some() {
+                metrics.extend(collected.metrics());
+            }
             let outcome;
-            (model, outcome) = self.update(model, &groups, &advantages, done, &mut metrics);
+            (model, outcome) = self.update(model, groups, &advantages, done, &mut metrics);
             if let Err(error) = outcome {
                 if matches!(error, TrainError::NotFinite { .. }) {
-                    observer.on_failure(&groups, &model, &self.learner, done)?;
+                    observer.on_failure(groups, &model, &self.learner, done)?;
                 }
                 return Err(error);
             }
             let total = started.elapsed();
             metrics.insert("step_time".to_owned(), total.as_secs_f64());
-            metrics.insert("time/data".to_owned(), waited.as_secs_f64());
-            metrics.insert("time/collect".to_owned(), (collected - waited).as_secs_f64());
-            metrics.insert("time/update".to_owned(), (total - collected).as_secs_f64());
-            metrics.insert("data/skipped".to_owned(), num_skipped as f64);
+            metrics.insert("time/data".to_owned(), collected.waited.as_secs_f64());
+            metrics.insert("time/collect".to_owned(), (collected_at - collected.waited).as_secs_f64());
+            metrics.insert("time/update".to_owned(), (total - collected_at).as_secs_f64());
+            metrics.insert("data/skipped".to_owned(), collected.skipped.len() as f64);
             let report = StepReport {
                 step: done + 1,
                 metrics,
-                groups: &groups,
+                groups,
                 advantages: &advantages,
-                stream_state: &batch.stream_state,
+                dropped: &collected.dropped,
+                stream_state: &collected.stream_state,
                 source_state: &self.recipe.source.state(),
             };
             if observer.on_step(&report, &model, &self.learner)? == Flow::Stop {

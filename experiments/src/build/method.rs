@@ -6,18 +6,17 @@ use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
 use medgrpo_rewards::{Reward, compose::normalise::Normaliser, judge::Judge};
 use medgrpo_trainers::{
-    advantage::Scale,
-    aggregate::Aggregate,
     learner::LearnerConfig,
-    recipe::{Policy, Recipe},
-    recipes::{GrpoConfig, grpo, sft},
+    recipe::{self, Recipe},
+    recipes::{grpo, sft},
     schedule::{Decay, Schedule},
     seed::derive_seed,
     source::OnPolicy,
     workers::Workers,
 };
 
-use crate::config::resolved::{self, Grpo, LossType, LrSchedulerType, ScaleRewards, Trainer};
+use super::loss::{dynamic_sampling, grpo_config};
+use crate::config::resolved::{self, LrSchedulerType, Policy, Trainer};
 
 /// What an on-policy stage scores its completions with.
 #[derive(Clone)]
@@ -36,7 +35,7 @@ pub(crate) fn seed_of_stage(seed: u64, index: usize) -> u64 {
 }
 
 /// The recipe of a stage; `scoring` is that of a stage that samples from its policy.
-pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
+pub(crate) fn recipe<B: AutodiffBackend, M: recipe::Policy<B>>(
     stage: &resolved::Stage,
     scoring: Option<Scoring>,
     processor: &Arc<Processor>,
@@ -46,7 +45,7 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
     match (stage.recipe.on_policy(), scoring) {
         (Some(config), Some(scoring)) => {
             let source = on_policy(config, config.num_generations, scoring, processor, stop_ids, workers);
-            grpo(source, grpo_config(config))
+            grpo(source, dynamic_sampling(config), &grpo_config(config, &stage.data.tasks))
         }
         _ => sft(),
     }
@@ -54,7 +53,7 @@ pub(crate) fn recipe<B: AutodiffBackend, M: Policy<B>>(
 
 /// Completions of the policy, `num_generations` a prompt.
 pub(crate) fn on_policy(
-    config: &Grpo,
+    config: &Policy,
     num_generations: usize,
     scoring: Scoring,
     processor: &Arc<Processor>,
@@ -71,7 +70,7 @@ pub(crate) fn on_policy(
     }
 }
 
-fn generation(config: &Grpo, stop_ids: &[u32]) -> GenerationConfig {
+fn generation(config: &Policy, stop_ids: &[u32]) -> GenerationConfig {
     GenerationConfig {
         num_generations: config.num_generations,
         max_new_tokens: config.max_completion_length,
@@ -82,28 +81,6 @@ fn generation(config: &Grpo, stop_ids: &[u32]) -> GenerationConfig {
             repetition_penalty: 1.0,
         },
         stop_ids: stop_ids.to_vec(),
-    }
-}
-
-fn grpo_config(config: &Grpo) -> GrpoConfig {
-    GrpoConfig {
-        beta: config.beta,
-        epsilon: config.epsilon,
-        epsilon_high: config.epsilon_high,
-        scale_rewards: match config.scale_rewards {
-            ScaleRewards::Group => Scale::Group,
-            ScaleRewards::Batch => Scale::Batch,
-            ScaleRewards::None => Scale::None,
-        },
-        loss_type: match config.loss_type {
-            LossType::Grpo => Aggregate::SequenceMean,
-            LossType::Bnpo => Aggregate::MicroBatchTokenMean,
-            LossType::DrGrpo => {
-                Aggregate::ConstantLength { max_completion_length: config.max_completion_length }
-            }
-            LossType::Dapo => Aggregate::TokenMean,
-        },
-        num_iterations: config.num_iterations,
     }
 }
 

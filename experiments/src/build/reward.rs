@@ -54,6 +54,30 @@ pub(crate) fn component_names(config: &Rewards, task: TaskKind) -> Vec<&'static 
     weights(config, task).into_iter().filter(|(_, weight)| *weight > 0.0).map(|(name, _)| name).collect()
 }
 
+/// The components of the rewards of `tasks`, the format of groundings included, each with its weight: for advantages that
+/// are taken component by component.
+///
+/// # Errors
+/// The component that has different weights in different tasks.
+pub(crate) fn component_weights(
+    config: &Rewards,
+    tasks: &[TaskKind],
+) -> Result<Vec<(&'static str, f64)>, &'static str> {
+    let mut all: Vec<(&'static str, f64)> = Vec::new();
+    for &task in tasks {
+        let format = matches!(task, TaskKind::Tag | TaskKind::Stg).then_some(("format", 1.0));
+        for (name, weight) in weights(config, task).into_iter().chain(format) {
+            match all.iter().find(|(known, _)| *known == name) {
+                Some((_, known)) if *known != weight => return Err(name),
+                Some(_) => {}
+                None if weight > 0.0 => all.push((name, weight)),
+                None => {}
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// The components a task's reward may have, with their weights; what has no weight is left out.
 fn weights(config: &Rewards, task: TaskKind) -> Vec<(&'static str, f64)> {
     match task {

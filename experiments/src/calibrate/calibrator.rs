@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::Measured;
 use crate::{
     build::{self, DataFile, Experts, Scoring},
-    config::resolved::{Grpo, rewards::Calibration},
+    config::resolved::{Policy, rewards::Calibration},
     progress::Progress,
 };
 
@@ -30,7 +30,7 @@ const CHUNK: usize = 32;
 pub(crate) struct Calibrator<'a> {
     pub(crate) files: &'a [DataFile],
     pub(crate) tasks: &'a [TaskKind],
-    pub(crate) grpo: &'a Grpo,
+    pub(crate) grpo: &'a Policy,
     pub(crate) settings: &'a Calibration,
     pub(crate) experts: &'a Experts,
     pub(crate) preparer: &'a SamplePreparer,

@@ -13,7 +13,7 @@ use crate::{
     cli::CalibrateArgs,
     config::{
         self,
-        resolved::{Experiment, Grpo, ModelSource, rewards::Calibration},
+        resolved::{Experiment, ModelSource, Policy, rewards::Calibration},
     },
     device::{Job, run_on, use_threads, workers},
 };
@@ -41,7 +41,7 @@ pub(super) fn run(args: &CalibrateArgs) -> Result<()> {
 fn chosen_stage<'a>(
     experiment: &'a Experiment,
     args: &CalibrateArgs,
-) -> Result<(usize, &'a Grpo, &'a Calibration)> {
+) -> Result<(usize, &'a Policy, &'a Calibration)> {
     let mut stages = experiment.stages.iter().enumerate().filter_map(|(index, stage)| {
         let grpo = stage.recipe.on_policy()?;
         Some((index, &stage.name, grpo, grpo.rewards.normalization.calibration()?))
@@ -65,7 +65,7 @@ struct CalibrateJob<'a> {
     args: &'a CalibrateArgs,
     experiment: &'a Experiment,
     stage: usize,
-    grpo: &'a Grpo,
+    grpo: &'a Policy,
     settings: &'a Calibration,
     workers: Arc<Workers>,
 }

@@ -78,8 +78,11 @@ fn defaults_are_filled_in() {
     assert_eq!(experiment.stages[0].trainer.warmup_steps, 3);
     assert_eq!(experiment.stages[0].trainer.learning_rate, 1e-5);
     assert_eq!(experiment.stages[0].recipe, Recipe::Sft);
-    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
-    assert_eq!((grpo.epsilon, grpo.epsilon_high, grpo.num_generations, grpo.beta), (0.1, 0.1, 8, 0.0));
+    let Recipe::Policy(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
+    assert_eq!(
+        (grpo.epsilon, grpo.epsilon_high, grpo.num_generations, grpo.beta),
+        (Some(0.1), Some(0.1), 8, 0.0)
+    );
     let evaluate = experiment.evaluate.unwrap();
     assert_eq!(evaluate.splits, ["test"]);
     assert_eq!(evaluate.max_new_tokens.get(TaskKind::Tag), 10);
@@ -216,7 +219,7 @@ fn set_reaches_every_level() {
     .unwrap();
     assert_eq!(experiment.seed, 11);
     assert_eq!(experiment.stages[0].trainer.max_steps, 70);
-    let Recipe::Grpo(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
+    let Recipe::Policy(grpo) = &experiment.stages[1].recipe else { panic!("{:?}", experiment.stages[1]) };
     assert_eq!(grpo.beta, 0.04);
     assert_eq!(experiment.stages[1].data.tasks, [TaskKind::Stg]);
     assert_eq!(experiment.model, ModelSource::Path("/models/qwen".into()));

@@ -63,7 +63,11 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
             if group.completions.iter().all(|completion| completion.score.is_none()) {
                 continue;
             }
-            let line = StoredGroup::new(group, advantages);
+            let line = StoredGroup::new(group, Ok(advantages));
+            self.rollouts.append(at, &line).map_err(observer_error)?;
+        }
+        for dropped in report.dropped {
+            let line = StoredGroup::new(&dropped.group, Err(dropped.reason));
             self.rollouts.append(at, &line).map_err(observer_error)?;
         }
         Ok(())

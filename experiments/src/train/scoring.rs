@@ -10,7 +10,7 @@ use super::job::TrainJob;
 use crate::{
     build::{self, Experts, Scoring, seed_of_stage},
     calibrate::{self, Calibrator, calibration_file},
-    config::resolved::{Grpo, Stage},
+    config::resolved::{Policy, Stage},
     reward_check::{RewardCheck, reward_check_file},
     run_dir::write_atomic,
 };
@@ -31,7 +31,7 @@ impl TrainJob<'_> {
     pub(super) fn scoring<B: Backend, M: Vlm<B>>(
         &self,
         start: &StageStart<'_>,
-        grpo: &Grpo,
+        grpo: &Policy,
         model: impl Fn() -> M,
         device: &B::Device,
     ) -> Result<Option<Scoring>> {
@@ -78,7 +78,7 @@ impl TrainJob<'_> {
     fn calibration<B: Backend, M: Vlm<B>>(
         &self,
         start: &StageStart<'_>,
-        grpo: &Grpo,
+        grpo: &Policy,
         experts: &Experts,
         model: impl Fn() -> M,
         device: &B::Device,

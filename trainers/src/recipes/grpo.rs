@@ -7,6 +7,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use crate::{
     advantage::{Advantage, GroupMean, Scale},
     aggregate::Aggregate,
+    dynamic_sampling::DynamicSampling,
     objective::{
         Cispo, Clip, EntropyBonus, KlToReference, Objective, Sapo, Vespo, Weighted,
         weight::{OffPolicyMask, TokenWeight, TopEntropy, TruncatedImportance},
@@ -119,8 +120,13 @@ impl GrpoConfig {
 }
 
 /// Completions of the policy, compared with each other, under the config's loss.
-pub fn grpo<B: AutodiffBackend, M: Policy<B>>(source: OnPolicy, config: &GrpoConfig) -> Recipe<B, M> {
+pub fn grpo<B: AutodiffBackend, M: Policy<B>>(
+    source: OnPolicy,
+    dynamic_sampling: Option<DynamicSampling>,
+    config: &GrpoConfig,
+) -> Recipe<B, M> {
     Recipe {
+        dynamic_sampling,
         temperature: f64::from(source.generation.sampling.temperature),
         source: Box::new(source),
         advantage: Arc::clone(&config.advantage),

@@ -16,6 +16,7 @@ use crate::{
 pub fn sft<B: AutodiffBackend, M: Policy<B>>() -> Recipe<B, M> {
     Recipe {
         source: Box::new(Demonstrations),
+        dynamic_sampling: None,
         advantage: Arc::new(Constant),
         terms: vec![Term { weight: 1.0, objective: Box::new(Nll), aggregate: Aggregate::TokenMean }],
         mask_truncated_completions: false,

@@ -29,6 +29,9 @@ pub trait GroupSource<B: Backend, M: Vlm<B>>: Send + Sync {
         device: &B::Device,
     ) -> Result<Vec<RolloutGroup>, TrainError>;
 
+    /// Called when the groups of a step are together, from however many draws.
+    fn end_step(&mut self) {}
+
     /// What it has learned so far beyond the policy, for a checkpoint: the running statistics of a normalisation.
     fn state(&self) -> Value {
         Value::Null

@@ -57,8 +57,11 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         let mut groups: Vec<RolloutGroup> =
             drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         self.score_all(&mut groups)?;
-        self.normaliser.end_step();
         Ok(groups)
+    }
+
+    fn end_step(&mut self) {
+        self.normaliser.end_step();
     }
 
     fn state(&self) -> Value {

@@ -252,6 +252,7 @@ mod tests {
             advantage: 0.0,
         };
         StoredGroup {
+            dropped: None,
             origin: "train.json, row 0".into(),
             row: 0,
             task: "tag".into(),

@@ -1,23 +1,20 @@
 //! From what was typed to what it means: the one place where defaults stand.
 
+mod recipe;
 mod rewards;
 
 use std::path::{Path, PathBuf};
 
 use medgrpo_datasets::TaskKind;
 
-use rewards::RewardDefaults;
-
 use super::{
     resolved::{
-        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, Grpo, LossType, LrSchedulerType, MaxNewTokens,
-        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Rewards, ScaleRewards, Stage, StageData,
-        TrainFile, Trainer, Video, VisionInit,
+        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, LrSchedulerType, MaxNewTokens, ModelInit,
+        ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video, VisionInit,
     },
     wire::{
-        DataWire, EvalFileWire, EvaluateWire, ExperimentWire, GrpoWire, MaxNewTokensWire, ModelInitWire,
-        ModelWire, PracticeWire, RecipeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire,
-        VisionInitWire,
+        DataWire, EvalFileWire, EvaluateWire, ExperimentWire, MaxNewTokensWire, ModelInitWire, ModelWire,
+        PracticeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire, VisionInitWire,
     },
 };
 
@@ -144,53 +141,12 @@ impl Video {
 
 impl Stage {
     fn from_wire(wire: StageWire, offered: &[TaskKind]) -> Self {
-        let (recipe, learning_rate) = match wire.recipe {
-            RecipeWire::Sft(_) => (Recipe::Sft, 1e-5),
-            RecipeWire::Grpo(grpo) => {
-                (Recipe::Grpo(Grpo::from_wire(&grpo, &wire.trainer, None, &RewardDefaults::grpo())), 1e-6)
-            }
-            RecipeWire::Medgrpo(grpo) => {
-                let defaults = RewardDefaults::medgrpo();
-                (Recipe::Medgrpo(Grpo::from_wire(&grpo, &wire.trainer, Some(0.3), &defaults)), 5e-7)
-            }
-        };
+        let (recipe, learning_rate) = Recipe::from_wire(&wire.recipe, &wire.trainer);
         Self {
             name: wire.name,
             recipe,
             trainer: Trainer::from_wire(&wire.trainer, learning_rate),
             data: StageData { tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered) },
-        }
-    }
-}
-
-/// Sampling keeps no activations: this many times the sequences of a training pass fit.
-const ROLLOUT_BATCH_FACTOR: usize = 4;
-
-impl Grpo {
-    fn from_wire(
-        wire: &GrpoWire,
-        trainer: &TrainerWire,
-        epsilon_high: Option<f64>,
-        rewards: &RewardDefaults,
-    ) -> Self {
-        let epsilon = wire.epsilon.unwrap_or(0.2);
-        let micro_batch_size = trainer.micro_batch_size.unwrap_or(1);
-        Self {
-            num_generations: wire.num_generations.unwrap_or(8),
-            temperature: wire.temperature.unwrap_or(1.0),
-            top_p: wire.top_p.unwrap_or(1.0),
-            top_k: wire.top_k.unwrap_or(0),
-            max_completion_length: wire.max_completion_length.unwrap_or(512),
-            rollout_batch_size: wire
-                .rollout_batch_size
-                .unwrap_or_else(|| micro_batch_size.saturating_mul(ROLLOUT_BATCH_FACTOR)),
-            beta: wire.beta.unwrap_or(0.0),
-            epsilon,
-            epsilon_high: wire.epsilon_high.or(epsilon_high).unwrap_or(epsilon),
-            num_iterations: wire.num_iterations.unwrap_or(1),
-            scale_rewards: wire.scale_rewards.unwrap_or(ScaleRewards::Group),
-            loss_type: wire.loss_type.unwrap_or(LossType::Grpo),
-            rewards: Rewards::from_wire(&wire.rewards.clone().unwrap_or_default(), rewards),
         }
     }
 }

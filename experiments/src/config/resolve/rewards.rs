@@ -26,6 +26,11 @@ impl RewardDefaults {
         }
     }
 
+    /// Raw metrics, divided by a running deviation per task.
+    pub(super) fn ema_grpo() -> Self {
+        Self { normalization: NormalizationWire::Ema(Default::default()), ..Self::grpo() }
+    }
+
     /// The paper's.
     pub(super) fn medgrpo() -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! for a choice that is not the experiment's (the checkpoint's own setting). `resolve` fills it in; whether the values
 //! make sense together is `validate`'s part.
 
+pub mod recipe;
 pub mod rewards;
 
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 use medgrpo_datasets::TaskKind;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+pub use recipe::{Policy, Recipe};
 pub use rewards::Rewards;
 
-pub use super::wire::{LossType, LrSchedulerType, OnBadRow, ScaleRewards};
+pub use super::wire::{LrSchedulerType, OnBadRow};
 
 /// Every task a record may have, in the order of tables.
 pub(crate) const ALL_TASKS: [TaskKind; 9] = [
@@ -140,47 +142,6 @@ pub struct Stage {
     pub recipe: Recipe,
     pub trainer: Trainer,
     pub data: StageData,
-}
-
-/// The algorithm of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Recipe {
-    /// Supervised fine-tuning.
-    Sft,
-    /// Group relative policy optimisation.
-    Grpo(Grpo),
-    /// The same with the paper's defaults.
-    Medgrpo(Grpo),
-}
-
-impl Recipe {
-    /// The keys of a recipe that samples from the policy.
-    pub fn on_policy(&self) -> Option<&Grpo> {
-        match self {
-            Self::Sft => None,
-            Self::Grpo(grpo) | Self::Medgrpo(grpo) => Some(grpo),
-        }
-    }
-}
-
-/// Group relative policy optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the wire structs document every key")]
-pub struct Grpo {
-    pub num_generations: usize,
-    pub temperature: f64,
-    pub top_p: f64,
-    pub top_k: usize,
-    pub max_completion_length: usize,
-    pub rollout_batch_size: usize,
-    pub beta: f64,
-    pub epsilon: f64,
-    pub epsilon_high: f64,
-    pub num_iterations: usize,
-    pub scale_rewards: ScaleRewards,
-    pub loss_type: LossType,
-    pub rewards: Rewards,
 }
 
 /// Steps, batches, optimizer and schedule.

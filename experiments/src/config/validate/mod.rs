@@ -3,6 +3,7 @@
 //! Only what the file itself shows is judged here; files, rows and token counts are looked at by `medgrpo check`.
 
 mod model;
+mod recipe;
 mod rewards;
 mod stage;
 
@@ -58,6 +59,7 @@ pub(super) fn validate_choices(wire: &ExperimentWire) -> Vec<Finding> {
         judge.note("model", "`model` takes either `path` or `init`", help);
     }
     for (index, stage) in wire.stage.iter().enumerate() {
+        judge.unread_keys(&format!("stage.{index}.recipe"), &stage.recipe, &stage.trainer);
         let key = format!("stage.{index}.trainer.warmup_ratio");
         let Some(ratio) = stage.trainer.warmup_ratio else {
             continue;

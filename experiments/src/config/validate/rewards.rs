@@ -4,13 +4,14 @@ use super::Judge;
 use crate::{
     build,
     config::resolved::{
-        Grpo, ScaleRewards, Stage,
+        Policy, Stage,
+        recipe::ScaleRewards,
         rewards::{self, Calibration, LlmJudge, Normalization, Rewards},
     },
 };
 
 impl Judge {
-    pub(super) fn rewards(&mut self, stage_key: &str, grpo: &Grpo, stage: &Stage) {
+    pub(super) fn rewards(&mut self, stage_key: &str, grpo: &Policy, stage: &Stage) {
         let rewards = &grpo.rewards;
         let key = format!("{stage_key}.recipe.rewards");
         self.components(&key, rewards, stage);
@@ -118,7 +119,7 @@ impl Judge {
         }
     }
 
-    fn normalization(&mut self, key: &str, grpo: &Grpo) {
+    fn normalization(&mut self, key: &str, grpo: &Policy) {
         let above_zero = |name: &str, value: f64| (format!("{key}.{name}"), value, value > 0.0, "above 0");
         let mut numbers = Vec::new();
         match &grpo.rewards.normalization {
@@ -142,7 +143,7 @@ impl Judge {
             self.calibration(&format!("{key}.calibration"), calibration);
         }
         let by_running_std = matches!(grpo.rewards.normalization, Normalization::Ema { .. });
-        if by_running_std && grpo.scale_rewards == ScaleRewards::Group {
+        if by_running_std && grpo.scale_rewards == Some(ScaleRewards::Group) {
             let message =
                 format!("`{key}` divides by a running deviation, which `scale_rewards = \"group\"` undoes");
             self.note(key, message, "set scale_rewards = \"none\" (EMA-GRPO) or \"batch\"");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Judge;
-use crate::config::resolved::{Data, Experiment, Grpo, Stage, Trainer};
+use crate::config::resolved::{Data, Experiment, Stage, Trainer};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -26,8 +26,8 @@ impl Judge {
             }
             self.trainer(&format!("{key}.trainer"), &stage.trainer);
             self.stage_tasks(&key, stage, &experiment.data);
-            if let Some(grpo) = stage.recipe.on_policy() {
-                self.grpo(&key, grpo, stage);
+            if let Some(policy) = stage.recipe.on_policy() {
+                self.policy(&key, policy, stage);
             }
             if stage.trainer.eval_steps > 0 && experiment.evaluate.is_none() {
                 let message =
@@ -80,36 +80,5 @@ impl Judge {
             );
             self.note(format!("{key}.warmup_steps"), message, format!("lower it, or raise {key}.max_steps"));
         }
-    }
-
-    fn grpo(&mut self, key: &str, grpo: &Grpo, stage: &Stage) {
-        self.rewards(key, grpo, stage);
-        let key = format!("{key}.recipe");
-        if grpo.num_generations < 2 {
-            let help = "a group needs at least 2 completions to compare; for one demonstrated answer use type = \"sft\"";
-            let message = format!("`{key}.num_generations` is {}", grpo.num_generations);
-            self.note(format!("{key}.num_generations"), message, help);
-        }
-        self.at_least(&format!("{key}.max_completion_length"), grpo.max_completion_length, 1);
-        self.at_least(&format!("{key}.rollout_batch_size"), grpo.rollout_batch_size, 1);
-        self.at_least(&format!("{key}.num_iterations"), grpo.num_iterations, 1);
-        let temperature = grpo.temperature;
-        let above_zero = "above 0 (greedy completions of one prompt are all equal)";
-        self.number(&format!("{key}.temperature"), temperature, temperature > 0.0, above_zero);
-        self.number(
-            &format!("{key}.top_p"),
-            grpo.top_p,
-            grpo.top_p > 0.0 && grpo.top_p <= 1.0,
-            "above 0 and at most 1",
-        );
-        self.number(&format!("{key}.beta"), grpo.beta, grpo.beta >= 0.0, "0 or above");
-        let epsilon = grpo.epsilon;
-        self.number(
-            &format!("{key}.epsilon"),
-            epsilon,
-            epsilon > 0.0 && epsilon < 1.0,
-            "above 0 and below 1",
-        );
-        self.number(&format!("{key}.epsilon_high"), grpo.epsilon_high, grpo.epsilon_high > 0.0, "above 0");
     }
 }

@@ -12,7 +12,10 @@ use medgrpo_datasets::TaskKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use recipe::{GrpoWire, LossType, RecipeWire, ScaleRewards, SftWire};
+pub use recipe::{
+    AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, LossType, Method, RecipeWire,
+    ScaleRewards,
+};
 pub use rewards::{JudgeWording, RewardsWire, UnseenPair};
 
 /// One run: what to train, on what, and how to judge it.

@@ -1,0 +1,112 @@
+//! What an experiment's keys ask of completions: the parts of a policy-gradient recipe.
+
+use std::{borrow::Cow, sync::Arc};
+
+use medgrpo_datasets::TaskKind;
+use medgrpo_trainers::{
+    advantage::{Advantage, Deviation, Gdpo, GroupMean, Rloo, Scale},
+    aggregate::Aggregate,
+    dynamic_sampling::DynamicSampling,
+    filter::ZeroVariance,
+    objective::{self, Cispo, Clip, Gamma, KlToReference, Level, Sapo, Vespo},
+    recipes::{GrpoConfig, Surrogate},
+};
+
+use super::component_weights;
+use crate::config::resolved::{
+    Policy,
+    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, LossType, ScaleRewards},
+};
+
+/// The recipe's loss and advantage.
+pub(super) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
+    let level = match config.importance_sampling_level {
+        Some(ImportanceSamplingLevel::Sequence) => Level::Sequence,
+        Some(ImportanceSamplingLevel::Token) | None => Level::Token,
+    };
+    GrpoConfig {
+        advantage: advantage(config, tasks),
+        surrogate: surrogate(config, level),
+        aggregate: match config.loss_type {
+            LossType::Grpo | LossType::Sapo => Aggregate::SequenceMean,
+            LossType::Bnpo => Aggregate::MicroBatchTokenMean,
+            LossType::DrGrpo => {
+                Aggregate::ConstantLength { max_completion_length: config.max_completion_length }
+            }
+            LossType::Dapo | LossType::Cispo | LossType::Vespo => Aggregate::TokenMean,
+            LossType::Luspo => Aggregate::SequenceSum,
+        },
+        beta: config.beta,
+        kl: KlToReference {
+            estimator: match config.kl_estimator {
+                Some(KlEstimator::K1) => objective::KlEstimator::K1,
+                Some(KlEstimator::K2) => objective::KlEstimator::K2,
+                Some(KlEstimator::K3) | None => objective::KlEstimator::K3,
+            },
+            bias_correction: (config.use_bias_correction_kl == Some(true)).then_some(level),
+        },
+        entropy_coef: config.entropy_coef,
+        top_entropy_quantile: config.top_entropy_quantile,
+        off_policy_mask_threshold: config.off_policy_mask_threshold,
+        // Rollouts are the policy's own.
+        importance_sampling_correction: None,
+        mask_truncated_completions: config.mask_truncated_completions,
+        num_iterations: config.num_iterations,
+    }
+}
+
+/// Drawing again for groups without a signal, where the experiment asks for it.
+pub(super) fn dynamic_sampling(config: &Policy) -> Option<DynamicSampling> {
+    let (tolerance, max_rounds) = (config.dynamic_sampling.tolerance?, config.dynamic_sampling.max_rounds?);
+    Some(DynamicSampling { filter: Box::new(ZeroVariance { tolerance: tolerance as f32 }), max_rounds })
+}
+
+fn advantage(config: &Policy, tasks: &[TaskKind]) -> Arc<dyn Advantage> {
+    let epsilon = config.advantage_epsilon.unwrap_or(0.0);
+    match config.advantage {
+        AdvantageType::Group => Arc::new(GroupMean {
+            scale: match config.scale_rewards {
+                Some(ScaleRewards::Group) => Scale::Group,
+                Some(ScaleRewards::Batch) => Scale::Batch,
+                Some(ScaleRewards::None) | None => Scale::None,
+            },
+            epsilon,
+            deviation: Deviation::Sample,
+        }),
+        AdvantageType::Rloo => Arc::new(Rloo),
+        AdvantageType::Gdpo => {
+            let weights = component_weights(&config.rewards, tasks).expect("validation has seen the weights");
+            let weights = weights.into_iter().map(|(name, weight)| (Cow::Borrowed(name), weight)).collect();
+            Arc::new(Gdpo { weights, epsilon })
+        }
+    }
+}
+
+fn surrogate(config: &Policy, level: Level) -> Surrogate {
+    /// What `resolve` fills in for the loss that reads it.
+    fn there(key: Option<f64>) -> f64 {
+        key.expect("the loss's own keys are resolved")
+    }
+    match config.loss_type {
+        LossType::Cispo => Surrogate::Cispo(Cispo { max_ratio: there(config.epsilon_high), level }),
+        LossType::Sapo => Surrogate::Sapo(Sapo {
+            temperature_pos: there(config.sapo_temperature_pos),
+            temperature_neg: there(config.sapo_temperature_neg),
+            level,
+        }),
+        LossType::Vespo => Surrogate::Vespo(Vespo {
+            positive: Gamma { k: there(config.vespo_k_pos), lambda: there(config.vespo_lambda_pos) },
+            negative: Gamma { k: there(config.vespo_k_neg), lambda: there(config.vespo_lambda_neg) },
+            sampling: None,
+        }),
+        LossType::Grpo | LossType::Bnpo | LossType::DrGrpo | LossType::Dapo | LossType::Luspo => {
+            Surrogate::Clip(Clip {
+                epsilon: there(config.epsilon),
+                epsilon_high: there(config.epsilon_high),
+                level,
+                delta: config.delta,
+                clip_ratio_c: config.clip_ratio_c,
+            })
+        }
+    }
+}
