@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Run, Scene, Unbroken, names};
 
-fn number(variable: &str, default: u64) -> u64 {
+pub(super) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
 }
 
