@@ -2,8 +2,12 @@
 //!
 //! A sentence encoder lives in the model crate: this one holds no burn. Here is only the map from text to vector.
 
+#[cfg(test)]
+mod counting;
 mod hashed_words;
 
+#[cfg(test)]
+pub(crate) use counting::Counting;
 pub use hashed_words::HashedWords;
 
 use std::collections::HashMap;
@@ -47,37 +51,6 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
-}
-
-/// For tests: a vector of two numbers for any text but the empty one, and a record of what was asked for, call by call.
-#[cfg(test)]
-#[derive(Default)]
-pub(crate) struct Counting {
-    asked: std::sync::Mutex<Vec<Vec<String>>>,
-}
-
-#[cfg(test)]
-impl Counting {
-    pub(crate) fn vector(&self, text: &str) -> Option<Vec<f32>> {
-        let num_vowels = text.chars().filter(|c| "aeiou".contains(*c)).count();
-        (!text.is_empty()).then(|| vec![text.len() as f32, num_vowels as f32])
-    }
-
-    pub(crate) fn asked(&self) -> Vec<Vec<String>> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-#[cfg(test)]
-impl TextEmbedder for Counting {
-    fn embed(&self, text: &str) -> Option<Vec<f32>> {
-        self.embed_all(&[text]).remove(0)
-    }
-
-    fn embed_all(&self, texts: &[&str]) -> Vec<Option<Vec<f32>>> {
-        self.asked.lock().unwrap().push(texts.iter().map(|text| (*text).to_owned()).collect());
-        texts.iter().map(|text| self.vector(text)).collect()
-    }
 }
 
 #[cfg(test)]

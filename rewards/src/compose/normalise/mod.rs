@@ -1,9 +1,8 @@
 //! Putting rewards of different datasets, tasks and components on one scale.
 //!
 //! MedGRPO's first idea and its rivals: a [`Normaliser`] turns the measured values of one group into comparable ones.
-//! [`MedianLogistic`], [`MinMax`], [`ZScore`] and [`Rank`] are curves; [`Tabled`] looks a pair of dataset and task up in a
-//! [`Calibration`] of the SFT model and applies one. [`GroupZScore`] looks at the group alone, [`RunningStd`] at what was
-//! seen so far.
+//! [`Tabled`] applies a curve ([`MedianLogistic`], [`MinMax`], [`ZScore`], [`Rank`]) with what a [`Calibration`] of the SFT
+//! model says of the pair. [`GroupZScore`] looks at the group alone, [`RunningStd`] at what was seen so far.
 //!
 //! Groups' z-score advantages cancel any affine map of a group's rewards, so [`MinMax`] and [`ZScore`] change such a
 //! method only where several components are added up; a curved map changes it everywhere.
