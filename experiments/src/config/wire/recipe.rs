@@ -106,7 +106,7 @@ pub enum Method {
     Rloo,
     /// GDPO (Liu et al. 2026): `advantage = "gdpo"`, every component of the reward on its own scale.
     Gdpo,
-    /// EMA-GRPO (`OneThinker`): `scale_rewards = "none"` and the normalization `ema`, a running deviation per task.
+    /// EMA-GRPO (OneThinker): `scale_rewards = "none"` and the normalization `ema`, a running deviation per task.
     EmaGrpo,
     /// MedGRPO: `epsilon` 0.2, `epsilon_high` 0.3, no KL, captions half similarity and half judge, and the median-logistic
     /// normalization.
@@ -116,7 +116,7 @@ pub enum Method {
     /// GRPO as verl runs it on vision-language models: all tokens alike, dual clip at 3, `beta` 0.01,
     /// `advantage_epsilon` 1e-6.
     VerlGrpo,
-    /// DAPO as `EasyR1` runs it: `epsilon_high` 0.28, all tokens alike, dual clip at 3, dynamic sampling,
+    /// DAPO as EasyR1 runs it: `epsilon_high` 0.28, all tokens alike, dual clip at 3, dynamic sampling,
     /// `advantage_epsilon` 1e-6.
     Easyr1Dapo,
 }
