@@ -127,7 +127,7 @@ pub(super) fn check(entry: &Value, inputs: &Value) -> Result<Vec<String>, String
     // Where an entry gives none, it is 1 for a bare call and `accum` for a trainer's default config.
     let spgs = config.spg.map_or_else(|| vec![1.0, config.accum.unwrap_or(1.0)], |spg| vec![spg]);
     let double = if is_f32(input) { 1e-5 } else { 1e-10 };
-    let mut outcomes = spgs.into_iter().map(|spg| {
+    let mut outcomes = spgs.into_iter().map(|spg| -> Result<Vec<String>, String> {
         let terms = config.terms(&rows, num_items, spg)?;
         let unreported = check_in(entry, &config, &rows, &terms, DType::F64, double)?;
         // The original compares f64 entropies with an f32 threshold: rounding them first can change the choice of tokens.
