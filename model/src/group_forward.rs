@@ -27,7 +27,7 @@ pub struct Group<'a> {
 pub struct CompletionLogProbs<B: Backend> {
     /// `[sequences, max_len]`, groups one after the other; 0 in the padding.
     pub log_probs: Tensor<B, 2>,
-    /// Entropy of the distribution each token was drawn from, same shape, without gradient; if it was asked for.
+    /// Entropy of the distribution each token was drawn from, same shape; if it was asked for.
     pub entropy: Option<Tensor<B, 2>>,
     /// Number of tokens of each sequence.
     pub lens: Vec<usize>,
@@ -40,11 +40,13 @@ pub struct LogProbOptions {
     pub temperature: f64,
     /// Whether to give entropies too.
     pub entropy: bool,
+    /// Whether these carry their gradient, which costs a backward pass through them.
+    pub entropy_gradient: bool,
 }
 
 impl Default for LogProbOptions {
     fn default() -> Self {
-        Self { temperature: 1.0, entropy: false }
+        Self { temperature: 1.0, entropy: false, entropy_gradient: false }
     }
 }
 
@@ -105,7 +107,7 @@ pub fn completion_log_probs<B: Backend, M: Vlm<B>>(
     let logits = model.logits(hidden.select(0, ints(real.clone(), device))).div_scalar(options.temperature);
     let all = log_softmax(logits, 1);
     let entropy = options.entropy.then(|| {
-        let all = all.clone().detach();
+        let all = if options.entropy_gradient { all.clone() } else { all.clone().detach() };
         (all.clone().exp() * all).sum_dim(1).neg()
     });
     let chosen = all.gather(1, ints(targets, device).reshape([num_real, 1]));

@@ -7,10 +7,7 @@ use burn::{
         backend::{AutodiffBackend, Backend},
     },
 };
-use medgrpo_model::{
-    ModelError,
-    group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs},
-};
+use medgrpo_model::group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs};
 
 use crate::{
     TrainError,
@@ -54,10 +51,6 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(GradientsParams, Sums), TrainError> {
-        if self.recipe.needs_entropy_gradient() {
-            let message = "a term needs the gradient of the entropy, which log-probabilities come without";
-            return Err(ModelError::Input(message.to_owned()).into());
-        }
         let StepData { groups, advantages, totals } = self.step;
         let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
         let inputs: Vec<Group<'_>> = piece
@@ -65,7 +58,11 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             .zip(&answers)
             .map(|(slice, completions)| Group { prompt: &groups[slice.group].prepared.prompt, completions })
             .collect();
-        let options = LogProbOptions { temperature: self.recipe.temperature, entropy: true };
+        let options = LogProbOptions {
+            temperature: self.recipe.temperature,
+            entropy: true,
+            entropy_gradient: self.recipe.needs_entropy_gradient(),
+        };
         let CompletionLogProbs { log_probs, entropy, lens } =
             completion_log_probs(model, &inputs, options, self.device)?;
         let [sequences, _] = log_probs.dims();
@@ -86,7 +83,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         };
         let ref_log_probs = match self.reference {
             Some(reference) if self.recipe.needs_reference() => {
-                let options = LogProbOptions { entropy: false, ..options };
+                let options = LogProbOptions { entropy: false, entropy_gradient: false, ..options };
                 let reference = completion_log_probs(reference, &inputs, options, self.device)?;
                 Some(Tensor::from_inner(reference.log_probs))
             }
