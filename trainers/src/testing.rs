@@ -182,9 +182,8 @@ pub(crate) fn outcome(terms: &[Term<Cpu>], rows: &Rows, totals: StepTotals, dtyp
     metrics.push((metric.name, share(metric, &batch, totals)));
     let gradients = loss.backward();
     let [sequences, width] = rows.mask.dims();
-    let gradient = |of: &Tensor<Cpu, 2>| {
-        of.grad(&gradients).map_or_else(|| vec![0.0; sequences * width], numbers)
-    };
+    let gradient =
+        |of: &Tensor<Cpu, 2>| of.grad(&gradients).map_or_else(|| vec![0.0; sequences * width], numbers);
     Outcome {
         gradient: gradient(&batch.log_probs),
         entropy_gradient: gradient(&entropy),

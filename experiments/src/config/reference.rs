@@ -18,10 +18,7 @@ const SPARSE: &str = r#"
 practice = { out = "data/practice", clips = 1 }
 model.init = {}
 data = { train = [{ file = "train.json" }], eval = [{ file = "test.json" }] }
-stage = [
-    { name = "sft", recipe.type = "sft", trainer.max_steps = 1 },
-    { name = "grpo", recipe.type = "grpo", trainer.max_steps = 1 },
-]
+stage = [{ name = "grpo", recipe.type = "grpo", trainer.max_steps = 1 }]
 "#;
 
 const PREFACE: &str = "\
@@ -39,7 +36,8 @@ every default written out.
 - `--set stage.grpo.recipe.beta=0.04` on the command line goes last. The value is TOML; what is not valid TOML is taken
   as a string.
 
-Paths are relative to the directory the command is started in.
+Paths are relative to the directory the command is started in. Defaults of a recipe's keys are those of `type = \"grpo\"`;
+what the other types change stands at `type`.
 ";
 
 /// The reference of all keys, as Markdown.
@@ -95,9 +93,7 @@ impl Page {
             }
             Shape::Tagged(variants) => {
                 self.line(&format!("\n## `[{header}]`\n\n{doc} The key `type` selects it."));
-                for (index, variant) in variants.iter().enumerate() {
-                    // The sparse example has one stage per variant, in their order.
-                    let path = path.replacen(".0.", &format!(".{index}."), 1);
+                for variant in variants {
                     let title = format!("`[{header}]` with `type = \"{}\"`", variant.tag);
                     self.section(&title, &variant.doc, &variant.keys, &header, &path);
                 }

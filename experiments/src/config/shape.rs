@@ -214,19 +214,20 @@ mod tests {
         let Shape::List(stage) = stage else { panic!("stage is {stage:?}") };
         let recipe = &stage.keys()[1];
         assert!(recipe.required);
-        let Shape::Tagged(variants) = &recipe.shape else { panic!("recipe is {recipe:?}") };
-        assert_eq!(
-            variants.iter().map(|variant| variant.tag.as_str()).collect::<Vec<_>>(),
-            ["sft", "grpo", "medgrpo"]
-        );
+        let Shape::Table(keys) = &recipe.shape else { panic!("recipe is {recipe:?}") };
+        let key = |name: &str| keys.iter().find(|key| key.name == name).unwrap();
+        assert!(key("type").required);
+        assert_eq!(key("beta").shape, Shape::Number);
+        let normalization =
+            key("rewards").shape.keys().iter().find(|key| key.name == "normalization").unwrap();
+        let Shape::Tagged(variants) = &normalization.shape else { panic!("{normalization:?}") };
+        assert_eq!(variants[0].tag, "none");
         assert_eq!(variants[0].keys, []);
-        let beta = variants[1].keys.iter().find(|key| key.name == "beta").unwrap();
-        assert_eq!(beta.shape, Shape::Number);
-        let loss_type = variants[1].keys.iter().find(|key| key.name == "loss_type").unwrap();
+        let loss_type = key("loss_type");
         let Shape::Choice(words) = &loss_type.shape else { panic!("{loss_type:?}") };
         assert_eq!(
             words.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>(),
-            ["grpo", "bnpo", "dr_grpo", "dapo"]
+            ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
         );
     }
 }

@@ -7,7 +7,10 @@ use tempfile::TempDir;
 
 use super::{
     ConfigError, Experiment, load,
-    resolved::{ModelSource, Recipe},
+    resolved::{
+        ModelSource, Policy, Recipe,
+        recipe::{ImportanceSamplingLevel, LossType, Method},
+    },
     shape::{Key, Shape},
 };
 
@@ -139,7 +142,7 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
     let misplaced = FULL.replace("recipe = { type = \"sft\" }", "recipe = { type = \"sft\", beta = 0.1 }");
     assert_eq!(
         message(&misplaced, &[]),
-        "unknown key `beta` in `stage.0.recipe` at line 14 of x.toml; did you mean `stage.recipe.beta` of type \"grpo\" or `stage.recipe.beta` of type \"medgrpo\"?"
+        "`stage.0.recipe.beta` has no effect on this recipe at line 14 of x.toml; leave it out, or choose a type that learns from rewards"
     );
     let nowhere = FULL.replace("clips = 20", "clips = 20\nzzzzzzz = 1");
     assert_eq!(
@@ -162,13 +165,14 @@ fn wrong_types_words_and_missing_keys_name_their_line() {
         message(&FULL.replace("\"stg\"]", "\"sgt\"]"), &[]),
         "`stage.1.data.tasks.1` cannot be \"sgt\" at line 19 of x.toml; did you mean \"stg\"?"
     );
-    assert_eq!(
-        message(&FULL.replace("type = \"grpo\"", "type = \"ppo\""), &[]),
-        "`stage.1.recipe.type` cannot be \"ppo\" at line 18 of x.toml; it takes \"sft\", \"grpo\", \"medgrpo\""
-    );
-    assert_eq!(
-        message(&FULL.replace("type = \"grpo\", ", ""), &[]),
-        "`stage.1.recipe` has no `type` at line 18 of x.toml; give one of \"sft\", \"grpo\", \"medgrpo\""
+    let foreign = message(&FULL.replace("type = \"grpo\"", "type = \"ppo\""), &[]);
+    let wanted =
+        "`stage.1.recipe.type` cannot be \"ppo\" at line 18 of x.toml; it takes \"sft\", \"grpo\", \"dapo\",";
+    assert!(foreign.starts_with(wanted), "{foreign}");
+    let untyped = message(&FULL.replace("type = \"grpo\", ", ""), &[]);
+    assert!(
+        untyped.starts_with("`stage.1.recipe.type` is missing at line 18 of x.toml; it takes"),
+        "{untyped}"
     );
     assert_eq!(
         message(&FULL.replace("max_steps = 10\n", ""), &[]),
@@ -180,6 +184,58 @@ fn wrong_types_words_and_missing_keys_name_their_line() {
 fn all_mistakes_are_told_at_once() {
     let text = FULL.replace("seed = 3", "sed = 3").replace("limit = 4", "limit = true");
     assert_eq!(message(&text, &[]).lines().count(), 2);
+}
+
+#[test]
+fn a_key_that_the_algorithm_does_not_read_is_refused() {
+    for (keys, wanted) in [
+        ("type = \"grpo\", sapo_temperature_pos = 2.0", "sapo_temperature_pos` has no effect"),
+        ("type = \"sapo\", epsilon = 0.1", "recipe.epsilon` has no effect"),
+        ("type = \"rloo\", scale_rewards = \"batch\"", "scale_rewards` has no effect"),
+        ("type = \"grpo\", kl_estimator = \"k2\"", "set beta above 0"),
+        (
+            "type = \"dapo\", dynamic_sampling = { enabled = false, max_rounds = 3 }",
+            "while `enabled` is false",
+        ),
+        ("type = \"grpo\", clip_ratio_c = 1.0", "above 1"),
+        (
+            "type = \"gdpo\", rewards = { captions = { rouge_l = 0.5 }, open = { rouge_l = 1.0 } }",
+            "one weight for captions",
+        ),
+    ] {
+        let text = FULL
+            .replace("type = \"grpo\", epsilon = 0.1", keys)
+            .replace("\"stg\"]", "\"stg\", \"vs\", \"open\"]");
+        let told = message(&text, &[]);
+        assert!(told.contains(wanted), "{keys}: {told}");
+    }
+}
+
+#[test]
+fn a_type_is_a_choice_of_defaults() {
+    let policy = |keys: &str| {
+        let text = FULL.replace("type = \"grpo\", epsilon = 0.1", keys);
+        let experiment = load_text(&text, &[]).unwrap();
+        assert_eq!(load_text(&experiment.to_toml(), &[]).unwrap(), experiment, "{keys}");
+        let Recipe::Policy(policy) = experiment.stages[1].recipe.clone() else { panic!("{keys}") };
+        *policy
+    };
+    let dapo = policy("type = \"dapo\"");
+    assert_eq!((dapo.epsilon, dapo.epsilon_high), (Some(0.2), Some(0.28)));
+    assert_eq!((dapo.loss_type, dapo.dynamic_sampling.max_rounds), (LossType::Dapo, Some(10)));
+    let off = policy("type = \"dapo\", dynamic_sampling = { enabled = false }");
+    assert_eq!((off.dynamic_sampling.enabled, off.dynamic_sampling.tolerance), (false, None));
+    let on = policy("type = \"grpo\", dynamic_sampling = {}");
+    assert!(on.dynamic_sampling.enabled && !policy("type = \"grpo\"").dynamic_sampling.enabled);
+    let cispo = policy("type = \"cispo\"");
+    assert_eq!((cispo.epsilon, cispo.epsilon_high, cispo.delta), (None, Some(5.0), None));
+    let gspo = policy("type = \"gspo\"");
+    assert_eq!(gspo.importance_sampling_level, Some(ImportanceSamplingLevel::Sequence));
+    let verl = policy("type = \"verl_grpo\"");
+    assert_eq!((verl.clip_ratio_c, verl.beta, verl.advantage_epsilon), (Some(3.0), 0.01, Some(1e-6)));
+    // Named parts of a method give the method.
+    let by_hand = policy("type = \"grpo\", loss_type = \"dr_grpo\", scale_rewards = \"none\"");
+    assert_eq!(Policy { method: Method::DrGrpo, ..by_hand }, policy("type = \"dr_grpo\""));
 }
 
 #[test]
