@@ -1,7 +1,7 @@
 //! Which metrics of a stage are drawn together, and in which order.
 //!
 //! Panels follow the trainer's names: `loss`, `reward` ± `reward_std`, `rewards/<task>/<source>/mean`, `raw/…` and
-//! `parts/…` likewise, `kl`, `entropy`, `completions/*_length`, `time/…`, `eval/…`. A metric that is not known here gets a
+//! `parts/…` likewise, `kl`, `entropy`, `completions/*_length`, `dynamic_sampling/…`, `time/…`, `eval/…`. A metric that is not known here gets a
 //! panel of its own, so that nothing is left out.
 
 use std::collections::BTreeMap;
@@ -88,6 +88,10 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     );
     take("share of completions cut off", &["completions/clipped_ratio"], alone("completions/clipped_ratio"));
     take("share of groups without a signal", &["frac_reward_zero_std"], alone("frac_reward_zero_std"));
+    let (names, series) = family("dynamic_sampling/frac_dropped/", "");
+    for (task, series) in by_task(series) {
+        take(&format!("share of groups dropped: {task}"), &names, series);
+    }
     let (names, series) = family("clip_ratio/", "_mean");
     take("share of tokens clipped", &names, series);
     take("gradient norm", &["grad_norm"], alone("grad_norm"));
