@@ -144,7 +144,8 @@ fn value_of(shape: &Shape) -> (String, String) {
                 .iter()
                 .map(|(word, meaning)| format!("`\"{word}\"`: {}", lower_first(meaning)))
                 .collect();
-            ("word".to_owned(), format!(" {}", meanings.join(" ")))
+            let separator = if words.len() > MAX_IN_LINE { "<br>" } else { " " };
+            ("word".to_owned(), format!("{separator}{}", meanings.join(separator)))
         }
         Shape::List(inner) => match inner.as_ref() {
             Shape::Choice(words) => {
@@ -161,7 +162,15 @@ fn value_of(shape: &Shape) -> (String, String) {
     }
 }
 
+/// More words than this stand on lines of their own.
+const MAX_IN_LINE: usize = 4;
+
+/// Names and abbreviations keep their letters.
 fn lower_first(text: &str) -> String {
+    let word = text.split_whitespace().next().unwrap_or_default();
+    if word.ends_with('.') || word.chars().skip(1).any(char::is_uppercase) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

@@ -39,7 +39,7 @@ pub struct RecipeWire {
     /// Most that the loss of a completion with a negative advantage may be, in units of the advantage (verl's and EasyR1's
     /// dual clip). Off unless given.
     pub clip_ratio_c: Option<f64>,
-    /// How the divergence from the reference is estimated.
+    /// How the divergence from the reference is estimated. The default is `k3` where `beta` is above 0.
     pub kl_estimator: Option<KlEstimator>,
     /// Weighs the divergence by the importance ratio, which makes it right for completions of an older policy.
     pub use_bias_correction_kl: Option<bool>,
@@ -58,17 +58,17 @@ pub struct RecipeWire {
     pub advantage_epsilon: Option<f64>,
     /// Draws prompts anew for groups whose completions are all equally good. Off unless given or part of the type.
     pub dynamic_sampling: Option<DynamicSamplingWire>,
-    /// Steepness of SAPO's gate for positive advantages.
+    /// Steepness of SAPO's gate for positive advantages. The default is 1 with that loss.
     pub sapo_temperature_pos: Option<f64>,
-    /// The same for negative advantages.
+    /// The same for negative advantages. The default is 1.05.
     pub sapo_temperature_neg: Option<f64>,
-    /// Exponent of VESPO's weight for positive advantages.
+    /// Exponent of VESPO's weight for positive advantages. The default is 2 with that loss.
     pub vespo_k_pos: Option<f64>,
-    /// Rate of VESPO's weight for positive advantages.
+    /// Rate of VESPO's weight for positive advantages. The default is 3.
     pub vespo_lambda_pos: Option<f64>,
-    /// Exponent of VESPO's weight for negative advantages.
+    /// Exponent of VESPO's weight for negative advantages. The default is 3.
     pub vespo_k_neg: Option<f64>,
-    /// Rate of VESPO's weight for negative advantages.
+    /// Rate of VESPO's weight for negative advantages. The default is 2.
     pub vespo_lambda_neg: Option<f64>,
     /// Optimizer steps on each batch of completions.
     pub num_iterations: Option<usize>,
@@ -196,8 +196,9 @@ pub enum AdvantageType {
 pub struct DynamicSamplingWire {
     /// Whether it is on; a type that has it by default can be told not to.
     pub enabled: Option<bool>,
-    /// Largest difference between the best and the worst raw metric of a group that is none.
+    /// Largest difference between the best and the worst raw metric of a group that is none. The default is 1e-6.
     pub tolerance: Option<f64>,
     /// Draws a step, the first included, before the run ends with a list of the tasks and datasets without a signal.
+    /// The default is 10.
     pub max_rounds: Option<usize>,
 }
