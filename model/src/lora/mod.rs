@@ -7,7 +7,13 @@ mod adaptable;
 mod config;
 mod dropout;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod laws;
 mod layer;
 mod peft;
 

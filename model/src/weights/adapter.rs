@@ -17,7 +17,7 @@ use super::{
 use crate::ModelError;
 
 /// Where PEFT keeps the matrices.
-pub(crate) const ADAPTER_FILE: &str = "adapter_model.safetensors";
+const ADAPTER_FILE: &str = "adapter_model.safetensors";
 /// PEFT's wrappers around the model.
 const PREFIX: &str = "base_model.model.";
 const MATRICES: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];

@@ -8,9 +8,7 @@ mod module_map;
 mod reader;
 mod save;
 
-pub(crate) use adapter::{
-    ADAPTER_FILE, adapter_layers, init_adapter, load_adapter_weights, save_adapter_weights,
-};
+pub(crate) use adapter::{adapter_layers, init_adapter, load_adapter_weights, save_adapter_weights};
 pub use init::init_random;
 pub(crate) use layout::transformers_name;
 pub use layout::{CheckpointLayout, StoredTensor};
