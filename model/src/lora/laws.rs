@@ -55,7 +55,6 @@ fn everything_learns_again_once_merged() {
     let merged = gradients(&model, &loss.backward());
     assert!(merged.contains_key("model.embed_tokens.weight"));
     assert!(merged.contains_key("model.layers.1.mlp.down_proj.weight"));
-    // All but the last layer's query side of the prompt, which nothing asks for, as in any plain model.
     let plain = super::fixture::loss(&untouched);
     let plain = gradients(&untouched, &plain.backward());
     assert!(merged.keys().eq(plain.keys()));
