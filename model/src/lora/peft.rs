@@ -30,6 +30,8 @@ const BOOKKEEPING: &[&str] = &[
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
+    // A default that stands there without a `megatron_config`, which is refused.
+    "megatron_core",
     "peft_version",
     "qalora_group_size",
     "revision",
