@@ -145,7 +145,8 @@ pub(super) fn numbers<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f
 
 /// Log-probabilities of the answers of all records.
 pub(super) fn answers<B: Backend>(model: &Qwen25Vl<B>) -> Vec<Vec<f32>> {
-    let answer = |record: &Record| numbers(score(model, &record.prompt, &[record.answer.clone()]));
+    let answer =
+        |record: &Record| numbers(score(model, &record.prompt, std::slice::from_ref(&record.answer)));
     records().iter().map(answer).collect()
 }
 
