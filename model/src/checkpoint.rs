@@ -5,19 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::{module::Module, tensor::backend::Backend};
+use burn::tensor::backend::Backend;
 use serde_json::{Map, Value};
 
 use crate::{
     ModelError,
     generation_config::GENERATION_CONFIG_FILE,
+    lora::Adaptable,
     processor::copy_processor_files,
     vlm::Vlm,
     weights::{CheckpointLayout, SavePrecision, save_weights},
 };
 
 /// A model that reads and writes Hugging Face directories.
-pub trait Pretrained<B: Backend>: Vlm<B> + Module<B> {
+pub trait Pretrained<B: Backend>: Vlm<B> + Adaptable<B> {
     /// Loads `config.json` and the weights of `dir` onto `device`.
     fn from_dir(dir: &Path, device: &B::Device) -> Result<(Self, CheckpointSource), ModelError>
     where
@@ -57,6 +58,8 @@ fn name_float32(config: &mut Map<String, Value>) {
 }
 
 /// Writes `model` into the existing folder `dir` as a directory that transformers loads.
+///
+/// An adapter is not part of it: [`save_adapter`](crate::lora::save_adapter) writes that, or merge it first.
 ///
 /// Callers that need all or nothing give a temporary folder and rename it.
 pub fn save_into<B: Backend, M: Pretrained<B>>(

@@ -34,12 +34,20 @@ pub enum ModelError {
         message: String,
     },
     /// The tensors of a checkpoint do not fit the model.
-    #[error("{}: the weights do not fit config.json:\n{report}", path.display())]
+    #[error("{}: the weights do not fit their configuration:\n{report}", path.display())]
     Tensors {
         /// The checkpoint directory.
         path: PathBuf,
         /// Missing, surplus and wrong-shaped tensors by name.
         report: String,
+    },
+    /// An adapter that cannot be made as asked.
+    #[error("LoRA: `{key}`: {message}")]
+    Lora {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong and what to do.
+        message: String,
     },
     /// The processor's files cannot be read or copied.
     #[error(transparent)]

@@ -6,21 +6,23 @@ use burn::{
     tensor::{Tensor, activation::silu, backend::Backend},
 };
 
+use crate::projection::{Projection, named};
+
 /// `down(silu(gate(x)) · up(x))`.
 #[derive(Module, Debug)]
 pub struct GatedMlp<B: Backend> {
-    gate_proj: Linear<B>,
-    up_proj: Linear<B>,
-    down_proj: Linear<B>,
+    gate_proj: Projection<B>,
+    up_proj: Projection<B>,
+    down_proj: Projection<B>,
 }
 
 impl<B: Backend> GatedMlp<B> {
     /// A block of width `hidden`, allocated at first use.
     pub fn new(hidden: usize, intermediate: usize, bias: bool, device: &B::Device) -> Self {
         Self {
-            gate_proj: new_linear(hidden, intermediate, bias, device),
-            up_proj: new_linear(hidden, intermediate, bias, device),
-            down_proj: new_linear(intermediate, hidden, bias, device),
+            gate_proj: Projection::new(hidden, intermediate, bias, device),
+            up_proj: Projection::new(hidden, intermediate, bias, device),
+            down_proj: Projection::new(intermediate, hidden, bias, device),
         }
     }
 
@@ -28,6 +30,21 @@ impl<B: Backend> GatedMlp<B> {
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let gate = silu(self.gate_proj.forward(x.clone()));
         self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+
+    /// The layers an adapter may sit on, under `prefix`.
+    pub(crate) fn projections<'m>(
+        &'m mut self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (String, &'m mut Projection<B>)> + use<'m, B> {
+        named(
+            prefix,
+            [
+                ("gate_proj", &mut self.gate_proj),
+                ("up_proj", &mut self.up_proj),
+                ("down_proj", &mut self.down_proj),
+            ],
+        )
     }
 }
 

@@ -12,13 +12,16 @@ mod gelu;
 pub mod generate;
 pub mod generation_config;
 pub mod group_forward;
+pub mod lora;
 pub mod processor;
+pub mod projection;
 pub mod prompt;
 pub mod qwen2_5_vl;
 mod rms_norm;
 mod rotary;
 pub mod sampling;
 pub mod sentence_encoder;
+pub mod trainable;
 pub mod vlm;
 pub mod weights;
 

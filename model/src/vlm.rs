@@ -6,6 +6,7 @@ use crate::{
     ModelError,
     attention::{KeyValue, Mask, Rows},
     processor::Encoded,
+    trainable::Trainable,
 };
 
 /// Rotary positions of a run of tokens on the three axes.
@@ -123,10 +124,18 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// Width of the logits.
     fn vocab_size(&self) -> usize;
 
-    /// The model with its vision tower learning or frozen.
-    fn with_vision_trainable(self, trainable: bool) -> Self
+    /// The model with the parts of its checkpoint learning or frozen; an adapter goes on learning.
+    fn with_trainable(self, parts: Trainable) -> Self
     where
         Self: Sized;
+
+    /// The whole model learning, or all of it but the vision tower and its merger.
+    fn with_vision_trainable(self, trainable: bool) -> Self
+    where
+        Self: Sized,
+    {
+        self.with_trainable(Trainable { vision_tower: trainable, merger: trainable, ..Trainable::ALL })
+    }
 
     /// Ids that stand for media and must never be generated.
     fn placeholder_ids(&self) -> Vec<u32>;

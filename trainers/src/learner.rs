@@ -201,3 +201,96 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn::backend::Autodiff;
+    use burn_flex::Flex;
+    use medgrpo_model::{
+        checkpoint::Pretrained,
+        group_forward::{Group, LogProbOptions, completion_log_probs},
+        lora::{Adaptable, LoraConfig, load_adapter, save_adapter},
+        processor::Encoded,
+        qwen2_5_vl::Qwen25Vl,
+    };
+
+    use super::*;
+    use crate::schedule::Decay;
+
+    type B = Autodiff<Flex>;
+    type Model = Qwen25Vl<B>;
+
+    fn learner() -> Learner<B, Model> {
+        Learner::new(LearnerConfig {
+            schedule: Schedule {
+                learning_rate: 0.01,
+                warmup_steps: 0,
+                max_steps: 10,
+                decay: Decay::Constant,
+            },
+            max_grad_norm: 1.0,
+            weight_decay: 0.1,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+        })
+    }
+
+    fn train(mut model: Model, learner: &mut Learner<B, Model>, steps: std::ops::Range<usize>) -> Model {
+        let prompt = Encoded { input_ids: vec![371, 5, 9, 200, 33], ..Encoded::default() };
+        let completions = [vec![7, 8, 372], vec![40, 372]];
+        for done in steps {
+            // As a trainer does: a view for the pass, whose gradients are the model's own.
+            let view = model.clone().with_dropout_seed(Some(done as u64));
+            let group = Group { prompt: &prompt, completions: &completions };
+            let scored =
+                completion_log_probs(&view, &[group], LogProbOptions::default(), &Default::default())
+                    .unwrap();
+            let gradients = GradientsParams::from_grads(scored.log_probs.sum().neg().backward(), &view);
+            assert_eq!(gradients.len(), 4, "two layers of q_proj alone");
+            learner.accumulate(&model, gradients);
+            let outcome;
+            (model, outcome) = learner.step(model, done);
+            assert!(outcome.unwrap().grad_norm > 0.0);
+        }
+        model
+    }
+
+    fn stored(model: &Model) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        save_adapter(model, "base", dir.path()).unwrap();
+        std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap()
+    }
+
+    #[test]
+    fn an_adapter_goes_on_learning_as_if_it_had_not_been_stored() {
+        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/parity/flat_tied");
+        let base = || Model::from_dir(&checkpoint, &Default::default()).unwrap().0;
+        let config = LoraConfig {
+            r: 2,
+            lora_alpha: 4.0,
+            lora_dropout: 0.1,
+            use_rslora: false,
+            target_modules: vec!["q_proj".to_owned()],
+            vision: false,
+        };
+        let mut first = learner();
+        let fresh = base().with_lora(&config, 1).unwrap();
+        let start = stored(&fresh);
+        let model = train(fresh, &mut first, 0..2);
+        let dir = tempfile::tempdir().unwrap();
+        save_adapter(&model, "base", dir.path()).unwrap();
+        first.save(dir.path()).unwrap();
+        let straight = stored(&train(model, &mut first, 2..4));
+
+        let mut second = learner().load(dir.path(), &Default::default()).unwrap();
+        let resumed = load_adapter(base(), dir.path()).unwrap();
+        assert_ne!(stored(&resumed), start);
+        assert!(stored(&train(resumed, &mut second, 2..4)) == straight);
+        // The optimizer's history matters: without it the same steps end elsewhere.
+        let forgetful = load_adapter(base(), dir.path()).unwrap();
+        assert!(stored(&train(forgetful, &mut learner(), 2..4)) != straight);
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::{
-    module::{Module, ModuleMapper, Param},
+    module::Module,
     nn::Linear,
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
@@ -15,7 +15,10 @@ use crate::{
     attention::{Mask, Rows},
     checkpoint::{CheckpointSource, Pretrained},
     gated_mlp::new_linear,
+    lora::Adaptable,
     processor::Encoded,
+    projection::Projection,
+    trainable::{Trainable, base_learns},
     vlm::{DecoderContext, LayerKeyValues, Positions, Vlm},
     weights::load_weights,
 };
@@ -61,6 +64,16 @@ impl<B: Backend> Pretrained<B> for Qwen25Vl<B> {
 
     fn config_json(&self) -> &Map<String, Value> {
         &self.config.raw
+    }
+}
+
+impl<B: Backend> Adaptable<B> for Qwen25Vl<B> {
+    fn projections(&mut self) -> Vec<(String, &mut Projection<B>)> {
+        self.visual.projections().chain(self.model.projections()).collect()
+    }
+
+    fn without_adapter(&self) -> &'static [&'static str] {
+        &["visual.patch_embed.proj", "model.embed_tokens", "lm_head"]
     }
 }
 
@@ -155,9 +168,13 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         self.config().text.vocab_size
     }
 
-    fn with_vision_trainable(mut self, trainable: bool) -> Self {
-        self.visual = self.visual.map(&mut SetRequireGrad(trainable));
-        self
+    fn with_trainable(self, parts: Trainable) -> Self {
+        Self {
+            visual: self.visual.with_trainable(parts.vision_tower, parts.merger),
+            model: base_learns(self.model, parts.language_model),
+            lm_head: base_learns(self.lm_head, parts.language_model),
+            config: self.config,
+        }
     }
 
     fn placeholder_ids(&self) -> Vec<u32> {
@@ -168,14 +185,5 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             config.vision_start_token_id,
             config.vision_end_token_id,
         ]
-    }
-}
-
-/// Marks every parameter as learning or not.
-struct SetRequireGrad(bool);
-
-impl<B: Backend> ModuleMapper<B> for SetRequireGrad {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        param.set_require_grad(self.0)
     }
 }

@@ -2,14 +2,15 @@
 
 use burn::{
     module::{Initializer, Module},
-    nn::{Embedding, EmbeddingConfig, Linear},
+    nn::{Embedding, EmbeddingConfig},
     tensor::{Tensor, backend::Backend},
 };
 
 use super::TextConfig;
 use crate::{
     attention::{ExpandedMask, Heads, KeyValue, Mask, Rows, attend, split_heads},
-    gated_mlp::{GatedMlp, new_linear},
+    gated_mlp::GatedMlp,
+    projection::{Projection, named},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
     vlm::{DecoderContext, Positions},
@@ -35,10 +36,10 @@ pub struct DecoderLayer<B: Backend> {
 /// Projections of one layer's attention.
 #[derive(Module, Debug)]
 pub struct SelfAttention<B: Backend> {
-    q_proj: Linear<B>,
-    k_proj: Linear<B>,
-    v_proj: Linear<B>,
-    o_proj: Linear<B>,
+    q_proj: Projection<B>,
+    k_proj: Projection<B>,
+    v_proj: Projection<B>,
+    o_proj: Projection<B>,
 }
 
 /// What every layer of one pass shares.
@@ -90,6 +91,16 @@ impl<B: Backend> TextModel<B> {
             layers: (0..config.num_hidden_layers).map(|_| DecoderLayer::new(config, device)).collect(),
             norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
         }
+    }
+
+    /// The layers an adapter may sit on, under their published names.
+    pub(super) fn projections(&mut self) -> impl Iterator<Item = (String, &mut Projection<B>)> {
+        self.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
+            let SelfAttention { q_proj, k_proj, v_proj, o_proj } = &mut layer.self_attn;
+            let attention = [("q_proj", q_proj), ("k_proj", k_proj), ("v_proj", v_proj), ("o_proj", o_proj)];
+            named(&format!("model.layers.{index}.self_attn"), attention)
+                .chain(layer.mlp.projections(&format!("model.layers.{index}.mlp")))
+        })
     }
 
     /// Keys and values that `hidden`, `[tokens, hidden_size]`, leaves in all layers; the last does no more than that.
@@ -155,10 +166,10 @@ impl<B: Backend> DecoderLayer<B> {
         Self {
             input_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             self_attn: SelfAttention {
-                q_proj: new_linear(hidden, hidden, true, device),
-                k_proj: new_linear(hidden, kv, true, device),
-                v_proj: new_linear(hidden, kv, true, device),
-                o_proj: new_linear(hidden, hidden, false, device),
+                q_proj: Projection::new(hidden, hidden, true, device),
+                k_proj: Projection::new(hidden, kv, true, device),
+                v_proj: Projection::new(hidden, kv, true, device),
+                o_proj: Projection::new(hidden, hidden, false, device),
             },
             post_attention_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             mlp: GatedMlp::new(hidden, config.intermediate_size, false, device),

@@ -6,7 +6,7 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend, module::linear},
+    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend},
 };
 
 use super::{
@@ -17,8 +17,10 @@ use crate::{
     gated_mlp::{GatedMlp, new_linear},
     gelu::Gelu,
     processor::{GridThw, Patches},
+    projection::{Projection, named},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
+    trainable::base_learns,
 };
 
 /// The reference hard-codes the epsilon of the tower's norms.
@@ -54,15 +56,15 @@ pub struct VisionBlock<B: Backend> {
 /// Fused projections of a block's attention.
 #[derive(Module, Debug)]
 pub struct VisionAttention<B: Backend> {
-    qkv: Linear<B>,
-    proj: Linear<B>,
+    qkv: Projection<B>,
+    proj: Projection<B>,
 }
 
 /// Norm per patch, then four patches through a two-layer perceptron.
 #[derive(Module, Debug)]
 pub struct PatchMerger<B: Backend> {
     ln_q: RmsNorm<B>,
-    mlp: (Linear<B>, Gelu, Linear<B>),
+    mlp: (Projection<B>, Gelu, Projection<B>),
 }
 
 /// Rows to select before and after attending in another order than the one the rows are in.
@@ -81,13 +83,35 @@ impl<B: Backend> VisionTower<B> {
             merger: PatchMerger {
                 ln_q: RmsNorm::new(width, EPSILON, device),
                 mlp: (
-                    new_linear(merged, merged, true, device),
+                    Projection::new(merged, merged, true, device),
                     Gelu,
-                    new_linear(merged, config.out_hidden_size, true, device),
+                    Projection::new(merged, config.out_hidden_size, true, device),
                 ),
             },
             config: config.clone(),
         }
+    }
+
+    /// The tower and its merger learning or frozen; their adapters stay as they are.
+    pub(super) fn with_trainable(self, tower: bool, merger: bool) -> Self {
+        Self {
+            patch_embed: base_learns(self.patch_embed, tower),
+            blocks: base_learns(self.blocks, tower),
+            merger: base_learns(self.merger, merger),
+            config: self.config,
+        }
+    }
+
+    /// The layers an adapter may sit on, under their published names.
+    pub(super) fn projections(&mut self) -> impl Iterator<Item = (String, &mut Projection<B>)> {
+        let (first, _, second) = &mut self.merger.mlp;
+        let merger = named("visual.merger.mlp", [("0", first), ("2", second)]);
+        let blocks = self.blocks.iter_mut().enumerate().flat_map(|(index, block)| {
+            let VisionAttention { qkv, proj } = &mut block.attn;
+            named(&format!("visual.blocks.{index}.attn"), [("qkv", qkv), ("proj", proj)])
+                .chain(block.mlp.projections(&format!("visual.blocks.{index}.mlp")))
+        });
+        blocks.chain(merger)
     }
 
     /// Features of all patches of `media` in order, `[num_tokens, out_hidden_size]`.
@@ -144,8 +168,8 @@ impl<B: Backend> VisionBlock<B> {
         Self {
             norm1: RmsNorm::new(width, EPSILON, device),
             attn: VisionAttention {
-                qkv: new_linear(width, 3 * width, true, device),
-                proj: new_linear(width, width, true, device),
+                qkv: Projection::new(width, 3 * width, true, device),
+                proj: Projection::new(width, width, true, device),
             },
             norm2: RmsNorm::new(width, EPSILON, device),
             mlp: GatedMlp::new(width, config.intermediate_size, true, device),
@@ -176,7 +200,7 @@ impl<B: Backend> VisionAttention<B> {
         reorder: Option<&Reorder<B>>,
         config: &VisionConfig,
     ) -> Tensor<B, 2> {
-        let [query, key, value] = self.project(x);
+        let [query, key, value] = self.qkv.forward_parts(x);
         let parts = [rotary.rotate(query), rotary.rotate(key), value];
         let [query, key, value] = match reorder {
             Some(reorder) => parts.map(|part| part.select(0, reorder.there.clone())),
@@ -197,20 +221,6 @@ impl<B: Backend> VisionAttention<B> {
         self.proj.forward(match reorder {
             Some(reorder) => attended.select(0, reorder.back.clone()),
             None => attended,
-        })
-    }
-
-    /// Query, key and value, `[patches, width]` each.
-    ///
-    /// The fused weight is cut rather than the product: cutting the product would cost a zero-filled gradient of three
-    /// times the patches for each part.
-    fn project(&self, x: &Tensor<B, 2>) -> [Tensor<B, 2>; 3] {
-        let width = x.dims()[1];
-        let weight = self.qkv.weight.val();
-        let bias = self.qkv.bias.as_ref().map(|bias| bias.val());
-        [0, 1, 2].map(|part| {
-            let weight = weight.clone().narrow(1, part * width, width);
-            linear(x.clone(), weight, bias.clone().map(|bias| bias.narrow(0, part * width, width)))
         })
     }
 }

@@ -43,9 +43,20 @@ pub(super) fn published_name(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// The other way: what transformers from 4.52 on calls what is published under `name`.
+pub(crate) fn transformers_name(name: &str) -> Cow<'_, str> {
+    if name.starts_with("visual.") {
+        Cow::Owned(format!("model.{name}"))
+    } else if let Some(rest) = name.strip_prefix("model.") {
+        Cow::Owned(format!("model.language_model.{rest}"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::published_name;
+    use super::{published_name, transformers_name};
 
     #[test]
     fn both_name_styles_meet() {
@@ -53,5 +64,8 @@ mod tests {
         assert_eq!(published_name("model.language_model.norm.weight"), "model.norm.weight");
         assert_eq!(published_name("model.norm.weight"), "model.norm.weight");
         assert_eq!(published_name("lm_head.weight"), "lm_head.weight");
+        for name in ["visual.merger.ln_q.weight", "model.norm.weight", "lm_head.weight"] {
+            assert_eq!(published_name(&transformers_name(name)), name);
+        }
     }
 }

@@ -6,7 +6,7 @@ use burn::{module::Module, tensor::backend::Backend};
 
 use super::{
     layout::{CheckpointLayout, published_name},
-    module_map::fill_parameters,
+    module_map::{Part, fill_parameters},
     reader::CheckpointReader,
 };
 use crate::ModelError;
@@ -31,7 +31,7 @@ pub(crate) fn load_renamed<B: Backend, M: Module<B>>(
     names: &NameMap,
 ) -> Result<M, ModelError> {
     let reader = CheckpointReader::open(dir, names.stored)?;
-    fill_from(&reader, model, names.parameter, names.is_ignorable)
+    fill_from(&reader, model, Part::Base, names.parameter, names.is_ignorable)
 }
 
 /// Loads the weights of `dir` into `model`; the layout tells [`save_weights`](super::save_weights) how they were stored.
@@ -46,17 +46,19 @@ pub fn load_weights<B: Backend, M: Module<B>>(
     ignorable: &[&str],
 ) -> Result<(M, CheckpointLayout), ModelError> {
     let reader = CheckpointReader::open(dir, published_name)?;
-    let model = fill_from(&reader, model, unchanged, |name| ignorable.contains(&name))?;
+    let model = fill_from(&reader, model, Part::Base, unchanged, |name| ignorable.contains(&name))?;
     Ok((model, reader.layout()))
 }
 
-fn unchanged(name: &str) -> Cow<'_, str> {
+pub(super) fn unchanged(name: &str) -> Cow<'_, str> {
     Cow::Borrowed(name)
 }
 
-fn fill_from<B: Backend, M: Module<B>>(
+/// Fills `part` of `model` with the tensors of `reader`.
+pub(super) fn fill_from<B: Backend, M: Module<B>>(
     reader: &CheckpointReader,
     model: M,
+    part: Part,
     parameter_name: impl Fn(&str) -> Cow<'_, str>,
     is_ignorable: impl Fn(&str) -> bool,
 ) -> Result<M, ModelError> {
@@ -64,7 +66,7 @@ fn fill_from<B: Backend, M: Module<B>>(
         reader.names().map(String::as_str).filter(|name| !is_ignorable(name)).collect();
     let mut problems = Vec::new();
     let mut failure = None;
-    let model = fill_parameters(model, |info| {
+    let model = fill_parameters(model, part, |info| {
         let name = parameter_name(&info.name);
         surplus.remove(&*name);
         let Some(stored) = reader.shape(&name) else {

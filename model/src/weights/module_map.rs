@@ -2,6 +2,7 @@
 //!
 //! burn keeps linear weights as `[input, output]`, checkpoints as `[output, input]`: both directions are turned here and
 //! nowhere else. Parameter ids are hashes of the names, so that optimizer state finds its parameter in every process.
+//! A checkpoint's own parameters and those of an adapter on it are walked apart: they are stored in different files.
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
@@ -9,37 +10,69 @@ use burn::{
 };
 use rayon::prelude::*;
 
-const LINEAR: &str = "Struct:Linear";
+/// Containers whose matrices are the other way round.
+const TRANSPOSED: [&str; 3] = ["Struct:Linear", "Struct:Projection", ADAPTER];
+const ADAPTER: &str = "Struct:Lora";
+
+/// Which of a module's parameters are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Those of the checkpoint.
+    Base,
+    /// Those of the adapter on it.
+    Adapter,
+}
+
+impl Part {
+    /// The part of a parameter directly inside a container of this type.
+    pub(crate) fn of(container: &str) -> Self {
+        if container == ADAPTER { Self::Adapter } else { Self::Base }
+    }
+}
 
 /// A parameter as the checkpoint sees it.
 pub(super) struct ParamInfo {
+    /// Published name; of an adapter's `LAYER.lora_A.weight` and `LAYER.lora_B.weight`.
     pub(super) name: String,
     /// Shape in the checkpoint, convolution kernels flattened to two axes.
     pub(super) shape: Vec<usize>,
+    part: Part,
     transposed: bool,
 }
 
 impl ParamInfo {
     fn new(path: &[(String, String)], shape: &[usize]) -> Self {
-        let name = path.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".");
-        let transposed = shape.len() == 2 && path.last().is_some_and(|(_, container)| container == LINEAR);
+        let mut names: Vec<&str> = path.iter().map(|(name, _)| name.as_str()).collect();
+        let container = path.last().map_or("", |(_, container)| container.as_str());
+        let part = Part::of(container);
+        if part == Part::Adapter {
+            // `LAYER.lora.a`: the fields of `Projection` and `Lora`.
+            let matrix = names.pop();
+            names.pop();
+            names.push(if matrix == Some("a") { "lora_A.weight" } else { "lora_B.weight" });
+        }
+        let name = names.join(".");
+        let transposed = shape.len() == 2 && TRANSPOSED.contains(&container);
         let mut shape = shape.to_vec();
         if transposed {
             shape.reverse();
         }
-        Self { name, shape, transposed }
+        Self { name, shape, part, transposed }
     }
 }
 
-/// Replaces every parameter for which `values` gives numbers (in the checkpoint's layout); the others stay as they are.
+/// Replaces every parameter of `part` for which `values` gives numbers (in the checkpoint's layout); the others stay as
+/// they are.
 pub(super) fn fill_parameters<B: Backend, M: Module<B>>(
     module: M,
+    part: Part,
     values: impl FnMut(&ParamInfo) -> Option<Vec<f32>>,
 ) -> M {
-    module.map(&mut Filler { path: Vec::new(), values })
+    module.map(&mut Filler { part, path: Vec::new(), values })
 }
 
 struct Filler<F> {
+    part: Part,
     path: Vec<(String, String)>,
     values: F,
 }
@@ -56,6 +89,9 @@ impl<B: Backend, F: FnMut(&ParamInfo) -> Option<Vec<f32>>> ModuleMapper<B> for F
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let shape = param.lazy_shape();
         let info = ParamInfo::new(&self.path, shape.as_slice());
+        if info.part != self.part {
+            return param;
+        }
         let Some(mut values) = (self.values)(&info) else {
             return param;
         };
@@ -67,9 +103,13 @@ impl<B: Backend, F: FnMut(&ParamInfo) -> Option<Vec<f32>>> ModuleMapper<B> for F
     }
 }
 
-/// Calls `visit` with every parameter.
-pub(super) fn for_each_parameter<B: Backend, M: Module<B>>(module: &M, visit: impl FnMut(ParamInfo, Values)) {
-    module.visit(&mut Reader { path: Vec::new(), visit });
+/// Calls `visit` with every parameter of `part`.
+pub(super) fn for_each_parameter<B: Backend, M: Module<B>>(
+    module: &M,
+    part: Part,
+    visit: impl FnMut(ParamInfo, Values),
+) {
+    module.visit(&mut Reader { part, path: Vec::new(), visit });
 }
 
 /// A parameter's numbers, fetched from the device when asked for.
@@ -83,6 +123,7 @@ impl Values {
 }
 
 struct Reader<F> {
+    part: Part,
     path: Vec<(String, String)>,
     visit: F,
 }
@@ -100,6 +141,9 @@ impl<B: Backend, F: FnMut(ParamInfo, Values)> ModuleVisitor<B> for Reader<F> {
         let tensor = param.val();
         let dims = tensor.dims();
         let info = ParamInfo::new(&self.path, &dims);
+        if info.part != self.part {
+            return;
+        }
         let transposed = info.transposed;
         let fetch = move || {
             let values: Vec<f32> =

@@ -76,6 +76,17 @@ impl CheckpointReader {
         Ok(reader)
     }
 
+    /// The tensors of one file that is no checkpoint of its own.
+    pub(super) fn open_file(
+        path: &Path,
+        published_name: fn(&str) -> Cow<'_, str>,
+    ) -> Result<Self, ModelError> {
+        let mut reader =
+            Self { dir: path.to_owned(), shards: Vec::new(), tensors: BTreeMap::new(), published_name };
+        reader.add_shard(path)?;
+        Ok(reader)
+    }
+
     fn add_shard(&mut self, path: &Path) -> Result<(), ModelError> {
         let file = File::open(path).map_err(ModelError::io(path))?;
         // SAFETY: the map is read-only; a file changed by another process while mapped can give wrong numbers, as with

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     layout::{CheckpointLayout, StoredTensor},
-    module_map::{Values, for_each_parameter},
+    module_map::{Part, Values, for_each_parameter},
 };
 use crate::ModelError;
 
@@ -25,10 +25,11 @@ pub enum SavePrecision {
     F32,
 }
 
-struct LazyTensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    values: Values,
+/// A tensor whose numbers are fetched when they are written.
+pub(super) struct LazyTensor {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Values,
 }
 
 impl View for LazyTensor {
@@ -57,7 +58,7 @@ impl View for LazyTensor {
 /// Writes `model.safetensors` (or shards with an index) into the existing folder `dir` and syncs them.
 ///
 /// Names, shapes and, if `precision` says so, types follow `layout`; a tensor it does not know is written in f32 under
-/// its published name with the model's own shape.
+/// its published name with the model's own shape. Matrices of an adapter are left out.
 pub fn save_weights<B: Backend, M: Module<B>>(
     model: &M,
     layout: &CheckpointLayout,
@@ -65,7 +66,7 @@ pub fn save_weights<B: Backend, M: Module<B>>(
     dir: &Path,
 ) -> Result<(), ModelError> {
     let mut tensors: Vec<(String, LazyTensor)> = Vec::new();
-    for_each_parameter(model, |info, values| {
+    for_each_parameter(model, Part::Base, |info, values| {
         let stored = layout.tensors.get(&info.name).cloned().unwrap_or_else(|| StoredTensor {
             name: info.name.clone(),
             dtype: Dtype::F32,
@@ -105,7 +106,8 @@ pub fn save_weights<B: Backend, M: Module<B>>(
     std::fs::write(&path, index.to_string()).map_err(ModelError::io(&path))
 }
 
-fn write_file(tensors: Vec<(String, LazyTensor)>, path: &Path) -> Result<(), ModelError> {
+/// Writes and syncs one file.
+pub(super) fn write_file(tensors: Vec<(String, LazyTensor)>, path: &Path) -> Result<(), ModelError> {
     // transformers refuses files without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     serialize_to_file(tensors, Some(metadata), path)
