@@ -56,7 +56,7 @@ pub trait Objective<B: Backend>: Send + Sync {
         false
     }
 
-    /// Whether [`TokenBatch::entropy`] must be there and carry its gradient.
+    /// Whether the entropies of a [`TokenBatch`] must be there and carry their gradient.
     fn needs_entropy_gradient(&self) -> bool {
         false
     }
