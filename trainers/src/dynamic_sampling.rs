@@ -43,8 +43,8 @@ pub struct DroppedGroup {
 pub(crate) struct Collected {
     pub(crate) kept: Vec<RolloutGroup>,
     pub(crate) dropped: Vec<DroppedGroup>,
-    /// Why samples were left out.
-    pub(crate) skipped: Vec<String>,
+    /// Samples that were left out.
+    pub(crate) num_skipped: usize,
     pub(crate) stream_state: Value,
     pub(crate) num_rounds: usize,
     /// Time spent waiting for samples.
@@ -67,7 +67,10 @@ pub(crate) fn collect<B: AutodiffBackend, M: Policy<B>>(
         let started = Instant::now();
         let batch = feeder.take(wanted - collected.kept.len(), more)?;
         collected.waited += started.elapsed();
-        collected.skipped.extend(batch.skipped);
+        for reason in &batch.skipped {
+            tracing::warn!("sample left out: {reason}");
+        }
+        collected.num_skipped += batch.skipped.len();
         collected.stream_state = batch.stream_state;
         let seed = match collected.num_rounds {
             0 => seed,
@@ -143,6 +146,9 @@ impl Collected {
                 dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             let count: usize = dropped.values().sum();
             message += &format!("\n  {name}: {count} of {drawn} groups dropped ({})", reasons.join(", "));
+        }
+        if self.num_skipped > 0 {
+            message += &format!("\n  {} samples could not be read and were left out", self.num_skipped);
         }
         message
             + "\nleave out tasks without a signal, raise `num_generations`, `temperature` or \

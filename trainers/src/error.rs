@@ -35,7 +35,7 @@ pub enum TrainError {
         message: String,
     },
     /// The loss or its gradient is not a finite number; the model is still that of the step before.
-    #[error("step {step}: {what} is {value}; the model is that of step {}, saved as a checkpoint", step - 1)]
+    #[error("step {step}: {what} is {value}; `--resume` goes on from the last checkpoint")]
     NotFinite {
         /// The step that failed, from 1.
         step: usize,

@@ -72,8 +72,8 @@ pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
         learner: &Learner<B, M>,
     ) -> Result<Flow, TrainError>;
 
-    /// Called when a step could not be finished because a number was not finite, with the state after the `done` steps
-    /// before it.
+    /// Called when a step could not be finished because a number was not finite or no group had a signal, with the state
+    /// after the `done` steps before it.
     fn on_failure(
         &mut self,
         groups: &[RolloutGroup],
@@ -81,6 +81,12 @@ pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
         learner: &Learner<B, M>,
         done: usize,
     ) -> Result<(), TrainError>;
+}
+
+/// Why a step could not be finished, and in which of its iterations.
+struct Failure {
+    error: TrainError,
+    iteration: usize,
 }
 
 /// Everything a stage trains with.
@@ -115,11 +121,17 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let policy = model.clone().valid();
             let more = done + 1 < self.config.max_steps;
             let Self { recipe, feeder, device, .. } = self;
-            let collected = collect(recipe, feeder, &policy, (done, seed), more, device)?;
+            let collected = collect(recipe, feeder, &policy, (done, seed), more, device);
             drop(policy);
-            for reason in &collected.skipped {
-                tracing::warn!("sample left out: {reason}");
-            }
+            let collected = match collected {
+                Ok(collected) => collected,
+                Err(error) => {
+                    if matches!(error, TrainError::NoSignal { .. }) {
+                        observer.on_failure(&[], &model, &self.learner, done)?;
+                    }
+                    return Err(error);
+                }
+            };
             let collected_at = started.elapsed();
             let groups = &collected.kept;
             let payments: Vec<Vec<Option<Payment>>> = groups
@@ -140,8 +152,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             }
             let outcome;
             (model, outcome) = self.update(model, groups, &advantages, done, &mut metrics);
-            if let Err(error) = outcome {
-                if matches!(error, TrainError::NotFinite { .. }) {
+            if let Err(Failure { error, iteration }) = outcome {
+                // After an iteration of the step the model is that of no step.
+                if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
                     observer.on_failure(groups, &model, &self.learner, done)?;
                 }
                 return Err(error);
@@ -151,7 +164,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             metrics.insert("time/data".to_owned(), collected.waited.as_secs_f64());
             metrics.insert("time/collect".to_owned(), (collected_at - collected.waited).as_secs_f64());
             metrics.insert("time/update".to_owned(), (total - collected_at).as_secs_f64());
-            metrics.insert("data/skipped".to_owned(), collected.skipped.len() as f64);
+            metrics.insert("data/skipped".to_owned(), collected.num_skipped as f64);
             let report = StepReport {
                 step: done + 1,
                 metrics,
@@ -176,7 +189,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         advantages: &[Vec<f32>],
         done: usize,
         metrics: &mut Metrics,
-    ) -> (M, Result<(), TrainError>) {
+    ) -> (M, Result<(), Failure>) {
         let pieces = cut(groups, self.config.micro_batch_size);
         if pieces.is_empty() {
             return (model, Ok(()));
@@ -195,11 +208,12 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let step = StepData { groups, advantages, totals };
             let sums = match self.gather(&model, &pieces, step, &mut old) {
                 Ok(sums) => sums,
-                Err(error) => return (model, Err(error)),
+                Err(error) => return (model, Err(Failure { error, iteration })),
             };
             let loss = sums["loss"];
             if !loss.is_finite() {
-                return (model, Err(TrainError::NotFinite { step: done + 1, what: "loss", value: loss }));
+                let error = TrainError::NotFinite { step: done + 1, what: "loss", value: loss };
+                return (model, Err(Failure { error, iteration }));
             }
             // The schedule counts steps of the loop, however often each is iterated.
             let outcome;
@@ -210,7 +224,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                     metrics.insert("learning_rate".to_owned(), outcome.learning_rate);
                 }
                 Ok(_) => {}
-                Err(error) => return (model, Err(error)),
+                Err(error) => return (model, Err(Failure { error, iteration })),
             }
             // The last iteration's numbers: the ones in which the ratio has moved furthest.
             metrics.extend(sums);

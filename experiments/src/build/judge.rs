@@ -1,6 +1,10 @@
 //! Who judges captions in an evaluation, by what the user names.
 
-use std::{fs, num::NonZeroU32, sync::Arc};
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
 use medgrpo_rewards::{
@@ -20,6 +24,19 @@ pub(crate) fn open_judge(
     embedder: Option<&Arc<dyn TextEmbedder>>,
 ) -> Result<Option<Box<dyn Judge>>> {
     let judge = args.judge.as_str();
+    let is_address = judge.starts_with("http://") || judge.starts_with("https://");
+    let for_an_address = [
+        ("--judge-model", args.judge_model.is_some()),
+        ("--judge-key-env", args.judge_key_env.is_some()),
+        ("--judge-cache", args.judge_cache.is_some()),
+        ("--judge-transcript", args.judge_transcript.is_some()),
+        ("--judge-concurrency", args.judge_concurrency.is_some()),
+        ("--judge-requests-per-minute", args.judge_requests_per_minute.is_some()),
+        ("--judge-tokens-per-minute", args.judge_tokens_per_minute.is_some()),
+    ];
+    if let (false, Some((option, _))) = (is_address, for_an_address.iter().find(|(_, given)| *given)) {
+        bail!("{option} is for a judge at an address, and --judge is {judge}");
+    }
     if judge == "none" {
         return Ok(None);
     }
@@ -35,7 +52,7 @@ pub(crate) fn open_judge(
         let replay = ReplayJudge::from_text(&text, reply_rules).with_context(|| file.to_owned())?;
         return Ok(Some(Box::new(replay)));
     }
-    if !(judge.starts_with("http://") || judge.starts_with("https://")) {
+    if !is_address {
         bail!("--judge {judge}: expected none, offline, replay:FILE, or an address that starts with http");
     }
     let Some(model) = &args.judge_model else {
@@ -43,7 +60,7 @@ pub(crate) fn open_judge(
     };
     let chat = ChatConfig {
         api_key_env: args.judge_key_env.clone(),
-        max_concurrency: args.judge_concurrency.get(),
+        max_concurrency: args.judge_concurrency.map_or(16, NonZeroUsize::get),
         requests_per_minute: args.judge_requests_per_minute.map(NonZeroU32::get),
         tokens_per_minute: args.judge_tokens_per_minute.map(NonZeroU32::get),
         ..ChatConfig::new(judge, model)

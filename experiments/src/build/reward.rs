@@ -66,12 +66,12 @@ pub(crate) fn component_weights(
     let mut all: Vec<(&'static str, f64)> = Vec::new();
     for &task in tasks {
         let format = matches!(task, TaskKind::Tag | TaskKind::Stg).then_some(("format", 1.0));
-        for (name, weight) in weights(config, task).into_iter().chain(format) {
+        let used = weights(config, task).into_iter().chain(format).filter(|(_, weight)| *weight > 0.0);
+        for (name, weight) in used {
             match all.iter().find(|(known, _)| *known == name) {
                 Some((_, known)) if *known != weight => return Err(name),
                 Some(_) => {}
-                None if weight > 0.0 => all.push((name, weight)),
-                None => {}
+                None => all.push((name, weight)),
             }
         }
     }

@@ -47,8 +47,8 @@ pub struct JudgeArgs {
     #[arg(long, value_name = "FILE")]
     pub judge_transcript: Option<PathBuf>,
     /// Requests in flight at once
-    #[arg(long, value_name = "N", default_value = "16")]
-    pub judge_concurrency: NonZeroUsize,
+    #[arg(long, value_name = "N", help = "Requests in flight at once [default: 16]")]
+    pub judge_concurrency: Option<NonZeroUsize>,
     /// Most requests a minute [default: no limit]
     #[arg(long, value_name = "N")]
     pub judge_requests_per_minute: Option<NonZeroU32>,

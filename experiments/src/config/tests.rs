@@ -9,7 +9,7 @@ use super::{
     ConfigError, Experiment, load,
     resolved::{
         ModelSource, Policy, Recipe,
-        recipe::{ImportanceSamplingLevel, LossType, Method},
+        recipe::{AdvantageType, ImportanceSamplingLevel, LossType, Method},
     },
     shape::{Key, Shape},
 };
@@ -200,8 +200,12 @@ fn a_key_that_the_algorithm_does_not_read_is_refused() {
         ("type = \"grpo\", clip_ratio_c = 1.0", "above 1"),
         (
             "type = \"gdpo\", rewards = { captions = { rouge_l = 0.5 }, open = { rouge_l = 1.0 } }",
-            "one weight for captions",
+            "`rouge_l` has different weights",
         ),
+        ("type = \"medgrpo\", advantage = \"gdpo\"", "normalization` has no effect"),
+        ("type = \"gdpo\", rewards = { overlong = { cache_length = 4 } }", "overlong` has no effect"),
+        ("type = \"dr_grpo\", advantage_epsilon = 0.1", "divided by no deviation"),
+        ("type = \"cispo\", epsilon_high = 0.3", "1 or above"),
     ] {
         let text = FULL
             .replace("type = \"grpo\", epsilon = 0.1", keys)
@@ -229,6 +233,9 @@ fn a_type_is_a_choice_of_defaults() {
     assert!(on.dynamic_sampling.enabled && !policy("type = \"grpo\"").dynamic_sampling.enabled);
     let cispo = policy("type = \"cispo\"");
     assert_eq!((cispo.epsilon, cispo.epsilon_high, cispo.delta), (None, Some(5.0), None));
+    assert_eq!(policy("type = \"gspo\", loss_type = \"cispo\"").epsilon_high, Some(5.0));
+    assert_eq!(policy("type = \"cispo\", loss_type = \"grpo\"").epsilon_high, Some(0.2));
+    assert_eq!(policy("type = \"gdpo\"").advantage, AdvantageType::Gdpo);
     let gspo = policy("type = \"gspo\"");
     assert_eq!(gspo.importance_sampling_level, Some(ImportanceSamplingLevel::Sequence));
     let verl = policy("type = \"verl_grpo\"");

@@ -16,7 +16,7 @@ use super::{
     ask::{self, Part, Turn},
     conclude, keep_unusable,
     ledger::Ledger,
-    line::Prediction,
+    line::{Prediction, UNUSABLE},
     meta, pixels,
     rows::Rows,
     start_progress,
@@ -90,7 +90,7 @@ pub(super) fn run(args: &GenerateArgs, url: &str, file: &PathBuf) -> Result<()> 
                 }
             }
             let (num_asked, failed_before) = (samples.len(), failures.len());
-            let mut broken = None;
+            let (mut broken, mut refused) = (None, Vec::new());
             client.complete_each(requests, |index, reply| {
                 let sample = &samples[index];
                 match reply {
@@ -99,11 +99,7 @@ pub(super) fn run(args: &GenerateArgs, url: &str, file: &PathBuf) -> Result<()> 
                         Err(error) => broken = Some(error),
                     },
                     Err(ChatError::Refused(message)) if records.on_bad_row == OnBadRowArg::Empty => {
-                        tracing::warn!("{}: refused: {message}", rows.origin(sample.row));
-                        match ledger.add(vec![rows.unusable(sample.row)]) {
-                            Ok(()) => progress.set(ledger.num_done()),
-                            Err(error) => broken = Some(error),
-                        }
+                        refused.push((sample.row, message));
                     }
                     Err(ChatError::Failed(message) | ChatError::Refused(message)) => {
                         failures.push((sample.row, message));
@@ -119,12 +115,25 @@ pub(super) fn run(args: &GenerateArgs, url: &str, file: &PathBuf) -> Result<()> 
             if let Some(error) = broken {
                 return Err(error);
             }
+            // A server that refuses whatever it is asked says nothing of the rows.
+            if let (Some((row, message)), true) =
+                (refused.first(), ledger.num_done() == ledger.count(UNUSABLE))
+            {
+                bail!("{}: refused, as all requests so far: {message}", rows.origin(*row));
+            }
+            for (row, message) in &refused {
+                tracing::warn!("{}: refused, and left empty: {message}", rows.origin(*row));
+            }
+            let num_refused = refused.len();
+            ledger.add(refused.iter().map(|(row, _)| rows.unusable(*row)).collect())?;
+            progress.set(ledger.num_done());
             if records.on_bad_row == OnBadRowArg::Empty {
                 keep_unusable(&mut ledger, &rows, &problems)?;
             }
             rows.judge(&problems)?;
             // Where nothing at all is answered any more, the server is down, not the question hard.
-            let is_down = num_asked > 0 && failures.len() - failed_before == num_asked;
+            let num_failed = failures.len() - failed_before;
+            let is_down = num_failed > 0 && num_failed + num_refused == num_asked;
             Ok(!is_down && !stop.load(Ordering::Relaxed))
         })?;
         if ledger.num_left() == 0 {

@@ -170,7 +170,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         for group in groups {
             tracing::error!("the failed step held {}", group.prepared.origin);
         }
-        self.save(done, model, learner)
+        // Before a stage's first step there is nothing to go on from but the stage's start.
+        if done == 0 { Ok(()) } else { self.save(done, model, learner) }
     }
 }
 

@@ -99,5 +99,5 @@ fn flattened(shape: &[usize], axes: usize) -> Vec<usize> {
         return shape.to_vec();
     }
     let (head, tail) = shape.split_at(axes - 1);
-    head.iter().copied().chain([tail.iter().product()]).collect()
+    head.iter().copied().chain([tail.iter().copied().fold(1, usize::saturating_mul)]).collect()
 }

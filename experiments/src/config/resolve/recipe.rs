@@ -124,7 +124,12 @@ impl Policy {
         let beta = wire.beta.unwrap_or(defaults.beta);
         let clips = loss_type.clips();
         let epsilon = wire.epsilon.unwrap_or(defaults.epsilon);
-        let epsilon_high = wire.epsilon_high.or(defaults.epsilon_high);
+        // A width of the clip is no bound of a weight, nor the other way round.
+        let is_meant = (loss_type == LossType::Cispo) == (defaults.loss_type == LossType::Cispo);
+        let epsilon_high = wire.epsilon_high.or(defaults.epsilon_high.filter(|_| is_meant));
+        let scale_rewards = (advantage == AdvantageType::Group)
+            .then_some(wire.scale_rewards.unwrap_or(defaults.scale_rewards));
+        let is_divided = advantage != AdvantageType::Rloo && scale_rewards != Some(ScaleRewards::None);
         let micro_batch_size = trainer.micro_batch_size.unwrap_or(1);
         let sapo =
             |typed: Option<f64>, default| (loss_type == LossType::Sapo).then_some(typed.unwrap_or(default));
@@ -165,9 +170,8 @@ impl Policy {
             off_policy_mask_threshold: wire.off_policy_mask_threshold,
             mask_truncated_completions: wire.mask_truncated_completions.unwrap_or(false),
             advantage,
-            scale_rewards: (advantage == AdvantageType::Group)
-                .then_some(wire.scale_rewards.unwrap_or(defaults.scale_rewards)),
-            advantage_epsilon: (advantage != AdvantageType::Rloo)
+            scale_rewards,
+            advantage_epsilon: is_divided
                 .then_some(wire.advantage_epsilon.unwrap_or(defaults.advantage_epsilon)),
             dynamic_sampling: DynamicSampling::from_wire(
                 wire.dynamic_sampling.as_ref(),

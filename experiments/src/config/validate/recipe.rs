@@ -7,6 +7,7 @@ use crate::{
         resolved::{
             Policy, Recipe, Stage,
             recipe::{AdvantageType, LossType, Method},
+            rewards::Normalization,
         },
         wire::{RecipeWire, TrainerWire},
     },
@@ -24,7 +25,7 @@ enum Reader {
     NotVespo,
     Kl,
     GroupAdvantage,
-    NotRloo,
+    Deviation,
 }
 
 impl Reader {
@@ -39,7 +40,7 @@ impl Reader {
             Self::NotVespo => loss != LossType::Vespo,
             Self::Kl => policy.beta > 0.0,
             Self::GroupAdvantage => policy.advantage == AdvantageType::Group,
-            Self::NotRloo => policy.advantage != AdvantageType::Rloo,
+            Self::Deviation => policy.advantage_epsilon.is_some(),
         }
     }
 
@@ -53,7 +54,7 @@ impl Reader {
             Self::NotVespo => "leave it out: \"vespo\" weighs whole completions",
             Self::Kl => "leave it out, or set beta above 0",
             Self::GroupAdvantage => "leave it out, or set advantage = \"group\"",
-            Self::NotRloo => "leave it out: \"rloo\" divides by nothing",
+            Self::Deviation => "leave it out: these advantages are divided by no deviation",
         }
     }
 }
@@ -77,7 +78,7 @@ fn typed_keys(wire: &RecipeWire) -> Vec<(&'static str, Reader)> {
         importance_sampling_level: NotVespo, delta: Clip, clip_ratio_c: Clip, beta: Policy, kl_estimator: Kl,
         use_bias_correction_kl: Kl, entropy_coef: Policy, top_entropy_quantile: Policy,
         off_policy_mask_threshold: Policy, mask_truncated_completions: Policy, advantage: Policy,
-        scale_rewards: GroupAdvantage, advantage_epsilon: NotRloo, dynamic_sampling: Policy, sapo_temperature_pos: Sapo,
+        scale_rewards: GroupAdvantage, advantage_epsilon: Deviation, dynamic_sampling: Policy, sapo_temperature_pos: Sapo,
         sapo_temperature_neg: Sapo, vespo_k_pos: Vespo, vespo_lambda_pos: Vespo, vespo_k_neg: Vespo,
         vespo_lambda_neg: Vespo, rewards: Policy,
     }
@@ -170,15 +171,35 @@ impl Judge {
             self.number(&key, tolerance, (0.0..1.0).contains(&tolerance), "at least 0 and below 1");
             self.at_least(&at("dynamic_sampling.max_rounds"), max_rounds, 1);
         }
-        if policy.advantage == AdvantageType::Gdpo
-            && let Err(name) = build::component_weights(&policy.rewards, &stage.data.tasks)
-        {
+        if policy.advantage == AdvantageType::Gdpo {
+            self.gdpo(&key, policy, stage);
+        }
+        if let (LossType::Cispo, Some(max_ratio)) = (policy.loss_type, policy.epsilon_high) {
+            let fits = max_ratio >= 1.0;
+            self.number(&at("epsilon_high"), max_ratio, fits, "1 or above: the most that a ratio counts");
+        }
+    }
+
+    /// What an advantage that is taken component by component cannot see.
+    fn gdpo(&mut self, key: &str, policy: &Policy, stage: &Stage) {
+        let rewards = &policy.rewards;
+        if let Err(name) = build::component_weights(rewards, &stage.data.tasks) {
             let message =
-                format!("the component `{name}` has one weight for captions and another for open questions");
+                format!("the component `{name}` has different weights in different tasks of the stage");
+            let help = "\"gdpo\" takes one weight a component: make them equal, or split the stage";
+            self.note(format!("{key}.advantage"), message, help);
+        }
+        if rewards.normalization != (Normalization::None {}) {
+            let message = format!("`{key}.rewards.normalization` has no effect with advantage = \"gdpo\"");
+            let help = "\"gdpo\" normalises each component itself: set normalization = { type = \"none\" }";
+            self.note(format!("{key}.rewards.normalization"), message, help);
+        }
+        if rewards.overlong.is_some() {
+            let message = format!("`{key}.rewards.overlong` has no effect with advantage = \"gdpo\"");
             self.note(
-                at("advantage"),
+                format!("{key}.rewards.overlong"),
                 message,
-                "\"gdpo\" takes one weight a component: make them equal, or split the stage",
+                "leave it out, or choose another advantage",
             );
         }
     }

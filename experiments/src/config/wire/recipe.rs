@@ -45,7 +45,7 @@ pub struct RecipeWire {
     pub use_bias_correction_kl: Option<bool>,
     /// Weight of a bonus for the entropy of the policy.
     pub entropy_coef: Option<f64>,
-    /// Share of tokens, those of highest entropy, that are learned from. 1 is all.
+    /// Share of the tokens of each micro-batch, those of highest entropy, that are learned from. 1 is all.
     pub top_entropy_quantile: Option<f64>,
     /// Leaves out completions with a negative advantage that the policy has left behind by more than this many nats a
     /// token. Off unless given.
