@@ -117,6 +117,18 @@ fn strict_rules_intervals_and_a_baseline_from_training_records() {
 }
 
 #[test]
+fn options_of_a_judge_at_an_address_need_one() {
+    let scene = Scene::new();
+    let [truth, predictions] =
+        ["ground_truth.json.gz", "predictions.json.gz"].map(|name| text(&case("seed1", name)));
+    let more = ["--judge", "offline", "--judge-transcript", "t.jsonl"];
+    let output = medgrpo(eval(&truth, &predictions, &scene.path("m.json"), &more));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--judge-transcript is for a judge at an address"), "{stderr}");
+}
+
+#[test]
 fn without_a_judge_its_numbers_are_empty_with_the_reason() {
     let scene = Scene::new();
     let [truth, predictions] =

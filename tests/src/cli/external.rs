@@ -290,6 +290,20 @@ fn rows_that_the_server_never_answers_may_be_left_empty() {
 }
 
 #[test]
+fn a_server_that_refuses_everything_says_nothing_of_the_rows() {
+    let practice = Practice::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("answers.jsonl");
+    let (file, _) = numbered(&practice, "all-refused.json");
+    let server = Server::start(|_, _| Some(400));
+    let output = generate(&server, &file, &out, &["--on-bad-row", "empty"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("as all requests so far") && stderr.contains("the filter says no"), "{stderr}");
+    assert!(!out.exists(), "rows were taken for answered");
+}
+
+#[test]
 fn a_refused_key_stops_at_once() {
     let practice = Practice::shared();
     let dir = tempfile::tempdir().unwrap();

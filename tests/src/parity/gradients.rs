@@ -127,7 +127,10 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collector<'_, B> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let name = self.path.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".");
-        let linear = D == 2 && self.path.last().is_some_and(|(_, container)| container.ends_with("Linear"));
+        let linear = D == 2
+            && self.path.last().is_some_and(|(_, container)| {
+                container.ends_with("Linear") || container.ends_with("Projection")
+            });
         let values = match param.val().grad(self.gradients) {
             Some(gradient) if linear => numbers(gradient.transpose()),
             Some(gradient) => numbers(gradient),
