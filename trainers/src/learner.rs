@@ -258,10 +258,18 @@ mod tests {
         model
     }
 
-    fn stored(model: &Model) -> Vec<u8> {
+    /// The numbers of the adapter's file, behind its header.
+    fn stored(model: &Model) -> Vec<f32> {
         let dir = tempfile::tempdir().unwrap();
         save_adapter(model, "base", dir.path()).unwrap();
-        std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap()
+        let bytes = std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+    }
+
+    fn distance(ours: &[f32], theirs: &[f32]) -> f32 {
+        assert_eq!(ours.len(), theirs.len());
+        ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
     }
 
     #[test]
@@ -288,9 +296,12 @@ mod tests {
         let mut second = learner().load(dir.path(), &Default::default()).unwrap();
         let resumed = load_adapter(base(), dir.path()).unwrap();
         assert_ne!(stored(&resumed), start);
-        assert!(stored(&train(resumed, &mut second, 2..4)) == straight);
+        // Not to the bit: how the sums of a backward pass are split over threads is not fixed.
+        let resumed = distance(&stored(&train(resumed, &mut second, 2..4)), &straight);
+        assert!(resumed < 1e-5, "{resumed}");
         // The optimizer's history matters: without it the same steps end elsewhere.
         let forgetful = load_adapter(base(), dir.path()).unwrap();
-        assert!(stored(&train(forgetful, &mut learner(), 2..4)) != straight);
+        let forgotten = distance(&stored(&train(forgetful, &mut learner(), 2..4)), &straight);
+        assert!(forgotten > 1e-3, "{forgotten}");
     }
 }

@@ -164,8 +164,15 @@ fn dropout_comes_from_its_seed_and_only_while_asked_for() {
         let loss = loss(&model);
         gradients(&model, &loss.backward())
     };
-    assert_eq!(gradient(Some(1)), gradient(Some(1)));
-    assert_ne!(gradient(Some(1)), gradient(None));
+    // Not to the bit: how the sums of a backward pass are split over threads is not fixed.
+    let distance = |seed| {
+        let (ours, theirs) = (gradient(Some(1)), gradient(seed));
+        assert!(ours.keys().eq(theirs.keys()));
+        let pairs = ours.values().flatten().zip(theirs.values().flatten());
+        pairs.map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0_f32, f32::max)
+    };
+    assert!(distance(Some(1)) < 1e-5, "{}", distance(Some(1)));
+    assert!(distance(None) > 1e-3, "{}", distance(None));
 }
 
 #[test]
