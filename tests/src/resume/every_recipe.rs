@@ -38,6 +38,12 @@ fn overrides(recipe: &str) -> Vec<String> {
         ),
         "data.tasks=[\"vs\", \"rc\"]".to_owned(),
     ];
+    if recipe == "medgrpo" {
+        // So small a set has few records of a dataset.
+        let calibration = "{ num_records = 2, num_generations = 2, min_count = 2 }";
+        let normalization = format!("{{ type = \"median_logistic\", calibration = {calibration} }}");
+        keys.push(format!("recipe.rewards.normalization={normalization}"));
+    }
     if recipe == "cispo" {
         keys.push("recipe.top_entropy_quantile=0.5".to_owned());
     }
