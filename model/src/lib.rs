@@ -11,6 +11,7 @@ mod gated_mlp;
 mod gelu;
 pub mod generate;
 pub mod generation_config;
+pub mod gradients;
 pub mod group_forward;
 pub mod lora;
 pub mod processor;

@@ -207,6 +207,10 @@ fn one_file_holds_the_training_loop() {
             .all(|path| matches!(*path, "trainers/src/learner.rs" | "trainers/src/checkpoint.rs")),
         "optimizers belong to trainers/src/learner.rs: {with_optimizer:?}"
     );
+    let backward = |source: &&Source| source.statements().any(|(_, line)| line.contains(".backward("));
+    let with_backward: Vec<&str> =
+        sources.iter().filter(backward).map(|source| source.path.as_str()).collect();
+    assert_eq!(with_backward, ["model/src/gradients.rs"], "why: docs/decisions/006");
     let recipes: Vec<&Source> =
         sources.iter().filter(|source| source.path.starts_with("trainers/src/recipes/")).collect();
     assert!(!recipes.is_empty());

@@ -209,7 +209,9 @@ mod tests {
     use burn::backend::Autodiff;
     use burn_flex::Flex;
     use medgrpo_model::{
+        ModelError,
         checkpoint::Pretrained,
+        gradients::gradients,
         group_forward::{Group, LogProbOptions, completion_log_probs},
         lora::{Adaptable, LoraConfig, load_adapter, save_adapter},
         processor::Encoded,
@@ -245,10 +247,12 @@ mod tests {
             // As a trainer does: a view for the pass, whose gradients are the model's own.
             let view = model.clone().with_dropout_seed(Some(done as u64));
             let group = Group { prompt: &prompt, completions: &completions };
-            let scored =
-                completion_log_probs(&view, &[group], LogProbOptions::default(), &Default::default())
-                    .unwrap();
-            let gradients = GradientsParams::from_grads(scored.log_probs.sum().neg().backward(), &view);
+            let (gradients, ()) = gradients(&view, |view| {
+                let scored =
+                    completion_log_probs(view, &[group], LogProbOptions::default(), &Default::default())?;
+                Ok::<_, ModelError>((scored.log_probs.sum().neg(), ()))
+            })
+            .unwrap();
             assert_eq!(gradients.len(), 4, "two layers of q_proj alone");
             learner.accumulate(&model, gradients);
             let outcome;
@@ -258,18 +262,10 @@ mod tests {
         model
     }
 
-    /// The numbers of the adapter's file, behind its header.
-    fn stored(model: &Model) -> Vec<f32> {
+    fn stored(model: &Model) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         save_adapter(model, "base", dir.path()).unwrap();
-        let bytes = std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap();
-        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        bytes[8 + header..].chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
-    }
-
-    fn distance(ours: &[f32], theirs: &[f32]) -> f32 {
-        assert_eq!(ours.len(), theirs.len());
-        ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
+        std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap()
     }
 
     #[test]
@@ -296,12 +292,9 @@ mod tests {
         let mut second = learner().load(dir.path(), &Default::default()).unwrap();
         let resumed = load_adapter(base(), dir.path()).unwrap();
         assert_ne!(stored(&resumed), start);
-        // Not to the bit: how the sums of a backward pass are split over threads is not fixed.
-        let resumed = distance(&stored(&train(resumed, &mut second, 2..4)), &straight);
-        assert!(resumed < 1e-5, "{resumed}");
+        assert!(stored(&train(resumed, &mut second, 2..4)) == straight);
         // The optimizer's history matters: without it the same steps end elsewhere.
         let forgetful = load_adapter(base(), dir.path()).unwrap();
-        let forgotten = distance(&stored(&train(forgetful, &mut learner(), 2..4)), &straight);
-        assert!(forgotten > 1e-3, "{forgotten}");
+        assert!(stored(&train(forgetful, &mut learner(), 2..4)) != straight);
     }
 }

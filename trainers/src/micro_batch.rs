@@ -7,7 +7,10 @@ use burn::{
         backend::{AutodiffBackend, Backend},
     },
 };
-use medgrpo_model::group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs};
+use medgrpo_model::{
+    gradients::gradients,
+    group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs},
+};
 
 use crate::{
     TrainError,
@@ -51,6 +54,16 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(GradientsParams, Sums), TrainError> {
+        gradients(model, |view| self.forward(view, piece, old))
+    }
+
+    /// The loss, `[1]`.
+    fn forward(
+        &self,
+        model: &M,
+        piece: &[Slice],
+        old: &mut Option<TensorData>,
+    ) -> Result<(Tensor<B, 1>, Sums), TrainError> {
         let StepData { groups, advantages, totals } = self.step;
         let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
         let inputs: Vec<Group<'_>> = piece
@@ -112,11 +125,10 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             reported.push((metric.name, share(metric, &batch, totals)));
         }
         reported.push(("loss", loss.clone().detach()));
-        let gradients = GradientsParams::from_grads(loss.backward(), model);
         // One transfer for all numbers.
         let (names, values): (Vec<_>, Vec<_>) = reported.into_iter().unzip();
         let values = Tensor::cat(values, 0).into_data().convert::<f32>();
-        Ok((gradients, names.into_iter().zip(values.iter::<f32>().map(f64::from)).collect()))
+        Ok((loss, names.into_iter().zip(values.iter::<f32>().map(f64::from)).collect()))
     }
 }
 

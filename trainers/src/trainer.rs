@@ -249,10 +249,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         let mut sums = Metrics::new();
         let at_once = self.workers.count();
         for (pieces, old) in pieces.chunks(at_once).zip(old.chunks_mut(at_once)) {
-            // Each its own leaves: graphs that share a leaf run one after the other.
-            let own = |_| if pieces.len() > 1 { model.clone().fork(self.device) } else { model.clone() };
-            let models: Vec<M> = pieces.iter().map(own).collect();
-            let items = models.into_iter().zip(pieces).zip(old).collect();
+            let items = pieces.iter().map(|_| model.clone()).zip(pieces).zip(old).collect();
             let outcomes =
                 self.workers.map(items, |((model, piece), old): ((M, _), _)| pass.run(&model, piece, old));
             // In the order of the pieces, so that sums round alike however many workers there are.

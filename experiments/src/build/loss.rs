@@ -110,3 +110,44 @@ fn surrogate(config: &Policy, level: Level) -> Surrogate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, resolved::Recipe};
+
+    fn config_of(name: &str) -> GrpoConfig {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.toml");
+        let text = format!(
+            "model.path = 'base'\ndata.train = [{{ file = 'train.json' }}]\n[[stage]]\nname = 's'\n\
+             recipe.type = '{name}'\ntrainer.max_steps = 1\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let experiment = load(&file, &[]).unwrap();
+        let Recipe::Policy(policy) = &experiment.stages[0].recipe else { panic!("{name} samples") };
+        grpo_config(policy, &[TaskKind::Tag, TaskKind::Stg])
+    }
+
+    #[test]
+    fn types_of_recipes_are_the_methods_of_the_library() {
+        let debug = |config: &GrpoConfig| format!("{config:?}");
+        for (name, method) in [
+            ("grpo", GrpoConfig::default()),
+            ("dapo", GrpoConfig::dapo()),
+            ("dr_grpo", GrpoConfig::dr_grpo(512)),
+            ("bnpo", GrpoConfig::bnpo()),
+            ("gspo", GrpoConfig::gspo()),
+            ("cispo", GrpoConfig::cispo()),
+            ("sapo", GrpoConfig::sapo()),
+            ("rloo", GrpoConfig::rloo()),
+        ] {
+            assert_eq!(debug(&config_of(name)), debug(&method), "{name}");
+        }
+        // Its advantage holds the weights of the experiment's rewards.
+        let gdpo = config_of("gdpo");
+        assert!(format!("{:?}", gdpo.advantage).starts_with("Gdpo"));
+        let advantage = Arc::clone(&gdpo.advantage);
+        assert_eq!(debug(&gdpo), debug(&GrpoConfig { advantage, ..GrpoConfig::default() }));
+    }
+}

@@ -3,16 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
-use burn::{
-    module::{AutodiffModule, Module},
-    optim::GradientsParams,
-    tensor::backend::AutodiffBackend,
-};
+use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
 use medgrpo_datasets::{Content, Message, Role, read_messages};
 use medgrpo_model::{
     ModelError,
     checkpoint::Pretrained,
     generate::{GenerationConfig, generate},
+    gradients::gradients,
     group_forward::{Group, LogProbOptions, completion_log_probs},
     processor::{Encoded, Processor},
     qwen2_5_vl::Qwen25Vl,
@@ -136,15 +133,16 @@ impl Job for Bench<'_> {
                 let mut learner = Learner::<B, _>::new(learner_config());
                 let mut done = 0;
                 let seconds = time(repetitions, || {
-                    let parts =
-                        groups.chunks(part).map(|groups| (model.clone().fork(device), groups)).collect();
-                    let gradients = self.workers.map(parts, |(model, groups): (Qwen25Vl<B>, _)| {
-                        let scored = completion_log_probs(&model, groups, LogProbOptions::default(), device)?;
-                        let loss = scored.log_probs.sum().neg();
-                        Ok::<_, ModelError>(GradientsParams::from_grads(loss.backward(), &model))
+                    let parts = groups.chunks(part).map(|groups| (model.clone(), groups)).collect();
+                    let passes = self.workers.map(parts, |(model, groups): (Qwen25Vl<B>, _)| {
+                        gradients(&model, |model| {
+                            let options = LogProbOptions::default();
+                            let scored = completion_log_probs(model, groups, options, device)?;
+                            Ok::<_, ModelError>((scored.log_probs.sum().neg(), ()))
+                        })
                     });
-                    for gradients in gradients {
-                        learner.accumulate(&model, gradients?);
+                    for pass in passes {
+                        learner.accumulate(&model, pass?.0);
                     }
                     let (updated, outcome) = learner.step(model.clone(), done);
                     model = updated;

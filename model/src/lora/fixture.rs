@@ -7,7 +7,8 @@ use std::{
 
 use burn::{
     backend::Autodiff,
-    module::{Module, ModuleVisitor, Param},
+    module::{AutodiffModule, ModuleVisitor, Param},
+    optim::GradientsParams,
     tensor::{
         Tensor,
         backend::{AutodiffBackend, Backend},
@@ -17,6 +18,7 @@ use burn_flex::Flex;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::{
+    ModelError,
     checkpoint::{CheckpointSource, Pretrained},
     group_forward::{Group, LogProbOptions, completion_log_probs},
     processor::{Encoded, GridThw, Patches},
@@ -164,23 +166,25 @@ pub(super) fn loss<B: Backend, M: Vlm<B>>(model: &M) -> Tensor<B, 1> {
     Tensor::cat(sums.collect(), 0).sum().div_scalar(-(count as f64))
 }
 
-/// The gradients that are there, by the name and in the layout of PEFT's files for matrices of an adapter.
-pub(super) fn gradients<B: AutodiffBackend, M: Module<B>>(
+/// The gradients of `loss` that are there, by the name and in the layout of PEFT's files for matrices of an adapter.
+pub(super) fn gradients<B: AutodiffBackend, M: AutodiffModule<B>>(
     model: &M,
-    gradients: &B::Gradients,
+    loss: impl FnOnce(&M) -> Tensor<B, 1>,
 ) -> BTreeMap<String, Vec<f32>> {
-    let mut named = Named { path: Vec::new(), gradients, found: BTreeMap::new() };
+    let (gradients, ()) =
+        crate::gradients::gradients(model, |view| Ok::<_, ModelError>((loss(view), ()))).unwrap();
+    let mut named = Named { path: Vec::new(), gradients: &gradients, found: BTreeMap::new() };
     model.visit(&mut named);
     named.found
 }
 
-struct Named<'g, B: AutodiffBackend> {
+struct Named<'g> {
     path: Vec<String>,
-    gradients: &'g B::Gradients,
+    gradients: &'g GradientsParams,
     found: BTreeMap<String, Vec<f32>>,
 }
 
-impl<B: AutodiffBackend> ModuleVisitor<B> for Named<'_, B> {
+impl<B: AutodiffBackend> ModuleVisitor<B> for Named<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_owned());
     }
@@ -190,7 +194,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Named<'_, B> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let Some(gradient) = param.val().grad(self.gradients) else { return };
+        let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) else { return };
         let path = self.path.join(".");
         let matrix = [(".lora.a", ".lora_A.weight"), (".lora.b", ".lora_B.weight")]
             .into_iter()
