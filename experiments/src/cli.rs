@@ -42,6 +42,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Put the shards of `generate --records` together in the order of the file
     MergePredictions(MergePredictionsArgs),
+    /// Put a low-rank adapter into the weights of the model it belongs on
+    Merge(MergeArgs),
     /// Write what the model sees of each conversation: ids, positions, pixels
     Inspect(InspectArgs),
     /// Time forward passes, training steps, generation or preprocessing
@@ -148,6 +150,9 @@ pub struct ScoreArgs {
     /// Model and conversations
     #[command(flatten)]
     pub input: InputArgs,
+    /// Low-rank adapter in PEFT's format, for the model to carry
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Result, one JSON object a line: {"index", "token_ids", "logprobs"}
     #[arg(long)]
     pub out: PathBuf,
@@ -157,6 +162,20 @@ pub struct ScoreArgs {
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// Arguments of `merge`.
+#[derive(Args, Debug)]
+pub struct MergeArgs {
+    /// Hugging Face checkpoint directory of the model below the adapter
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Adapter in PEFT's format
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// Checkpoint directory to make, in the number format of the model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `inspect`.

@@ -12,6 +12,7 @@ pub mod device;
 pub mod environment;
 mod output;
 pub mod predict;
+mod pretrained;
 pub mod progress;
 pub mod report;
 mod reward_check;

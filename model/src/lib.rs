@@ -23,6 +23,7 @@ mod rotary;
 pub mod sampling;
 pub mod sentence_encoder;
 pub mod trainable;
+pub mod vision_store;
 pub mod vlm;
 pub mod weights;
 

@@ -7,16 +7,32 @@ use burn::{
 
 use crate::weights::Part;
 
+/// A part of a vision-language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelPart {
+    /// The patch embedding and blocks of the vision tower.
+    VisionTower,
+    /// What takes the tower's features to the language model.
+    Merger,
+    /// The decoder with its embedding table and output head.
+    LanguageModel,
+}
+
+impl ModelPart {
+    /// All parts.
+    pub const ALL: [Self; 3] = [Self::VisionTower, Self::Merger, Self::LanguageModel];
+}
+
 /// The parts of a vision-language model that learn or are frozen, each by itself.
 ///
 /// Adapters are no part of them: they always learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trainable {
-    /// The patch embedding and blocks of the vision tower.
+    /// [`ModelPart::VisionTower`].
     pub vision_tower: bool,
-    /// What takes the tower's features to the language model.
+    /// [`ModelPart::Merger`].
     pub merger: bool,
-    /// The decoder with its embedding table and output head.
+    /// [`ModelPart::LanguageModel`].
     pub language_model: bool,
 }
 

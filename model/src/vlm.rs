@@ -1,12 +1,15 @@
 //! What the trainers and the generator need of a vision-language model.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::{
+    module::ParamId,
+    tensor::{Tensor, backend::Backend},
+};
 
 use crate::{
     ModelError,
     attention::{KeyValue, Mask, Rows},
     processor::Encoded,
-    trainable::Trainable,
+    trainable::{ModelPart, Trainable},
 };
 
 /// Rotary positions of a run of tokens on the three axes.
@@ -129,13 +132,8 @@ pub trait Vlm<B: Backend>: Send + Sync {
     where
         Self: Sized;
 
-    /// The whole model learning, or all of it but the vision tower and its merger.
-    fn with_vision_trainable(self, trainable: bool) -> Self
-    where
-        Self: Sized,
-    {
-        self.with_trainable(Trainable { vision_tower: trainable, merger: trainable, ..Trainable::ALL })
-    }
+    /// The parameters of a part, its adapters' among them.
+    fn parameters_of(&self, part: ModelPart) -> Vec<ParamId>;
 
     /// Ids that stand for media and must never be generated.
     fn placeholder_ids(&self) -> Vec<u32>;

@@ -135,6 +135,8 @@ fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device)
         // A large epsilon: the update is then nearly proportional to the gradient, not to its sign.
         learner: Learner::new(LearnerConfig {
             schedule,
+            vision_lr: None,
+            merger_lr: None,
             max_grad_norm: 0.0,
             weight_decay: 0.0,
             adam_beta1: 0.9,

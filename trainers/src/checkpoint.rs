@@ -9,6 +9,7 @@ use std::{
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, save_into},
+    lora::save_adapter,
     weights::SavePrecision,
 };
 use serde::{Deserialize, Serialize};
@@ -37,11 +38,26 @@ const TEMPORARY_PREFIX: &str = ".tmp-checkpoint-";
 const STATE: &str = "train_state.json";
 const CHECKSUMS: &str = "checksums.json";
 
+/// Where the adapter of a model that has one lies in its checkpoint.
+pub const ADAPTER: &str = "adapter";
+
+/// What of a model with an adapter is stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// The whole model; it has no adapter.
+    Model,
+    /// The adapter alone; the model below it goes by this name.
+    Adapter(&'a str),
+    /// The adapter, and the model with the adapter merged into it.
+    AdapterAndMerged(&'a str),
+}
+
 /// Writes a checkpoint to `dir`, which must not exist yet, through a temporary folder beside it.
 pub fn save<B: AutodiffBackend, M: Policy<B>>(
     dir: &Path,
     model: &M,
     source: &CheckpointSource,
+    stored: Stored<'_>,
     learner: &Learner<B, M>,
     state: &TrainState,
 ) -> Result<(), TrainError> {
@@ -49,7 +65,18 @@ pub fn save<B: AutodiffBackend, M: Policy<B>>(
     let failed = |error: std::io::Error| error_at(dir, format!("checkpoint cannot be written: {error}"));
     fs::create_dir_all(parent).map_err(failed)?;
     let temporary = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)?;
-    save_into(model, source, SavePrecision::F32, temporary.path())?;
+    if let Stored::Adapter(base) | Stored::AdapterAndMerged(base) = stored {
+        let adapter = temporary.path().join(ADAPTER);
+        fs::create_dir(&adapter).map_err(failed)?;
+        save_adapter(model, base, &adapter)?;
+    }
+    match stored {
+        Stored::Model => save_into(model, source, SavePrecision::F32, temporary.path())?,
+        Stored::Adapter(_) => {}
+        Stored::AdapterAndMerged(_) => {
+            save_into(&model.clone().merged(), source, SavePrecision::F32, temporary.path())?;
+        }
+    }
     learner.save(temporary.path())?;
     let text = serde_json::to_vec_pretty(state).expect("plain data serialises");
     write_synced(&temporary.path().join(STATE), &text)?;
@@ -72,8 +99,17 @@ pub fn load_state(dir: &Path) -> Result<TrainState, TrainError> {
     read_json(&dir.join(STATE))
 }
 
-/// BLAKE3 sums of a checkpoint's files, the list of sums itself left out.
+/// BLAKE3 sums of a checkpoint's files and of its adapter's, the list of sums itself left out.
 fn checksums(dir: &Path) -> Result<BTreeMap<String, String>, TrainError> {
+    let mut sums = checksums_below(dir, "")?;
+    let adapter = dir.join(ADAPTER);
+    if adapter.exists() {
+        sums.extend(checksums_below(&adapter, &format!("{ADAPTER}/"))?);
+    }
+    Ok(sums)
+}
+
+fn checksums_below(dir: &Path, prefix: &str) -> Result<BTreeMap<String, String>, TrainError> {
     let mut sums = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(|error| error_at(dir, error))? {
         let path = entry.map_err(|error| error_at(dir, error))?.path();
@@ -83,7 +119,7 @@ fn checksums(dir: &Path) -> Result<BTreeMap<String, String>, TrainError> {
             File::open(&path)
                 .and_then(|file| hasher.update_reader(file).map(|_| ()))
                 .map_err(|error| error_at(&path, error))?;
-            sums.insert(name, hasher.finalize().to_hex().to_string());
+            sums.insert(format!("{prefix}{name}"), hasher.finalize().to_hex().to_string());
         }
     }
     Ok(sums)

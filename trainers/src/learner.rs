@@ -1,6 +1,7 @@
 //! The one place where gradients meet the optimizer: accumulation, clipping by the global norm, AdamW, schedule.
 
 use std::{
+    collections::HashSet,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -17,6 +18,8 @@ use burn::{
     },
 };
 
+use medgrpo_model::trainable::ModelPart;
+
 use crate::{TrainError, recipe::Policy, schedule::Schedule};
 
 /// AdamW and what is around it.
@@ -24,6 +27,10 @@ use crate::{TrainError, recipe::Policy, schedule::Schedule};
 pub struct LearnerConfig {
     /// Learning rate over the steps.
     pub schedule: Schedule,
+    /// Highest rate of the vision tower, where it has its own; it rises and falls with the schedule.
+    pub vision_lr: Option<f64>,
+    /// The same of the merger.
+    pub merger_lr: Option<f64>,
     /// Gradients are scaled down to this L2 norm over all parameters; 0 is off.
     pub max_grad_norm: f64,
     /// Decoupled decay of matrices; biases and norms are left alone, as Hugging Face's trainer does.
@@ -34,6 +41,19 @@ pub struct LearnerConfig {
     pub adam_beta2: f64,
     /// Added to the denominator.
     pub adam_epsilon: f64,
+}
+
+impl LearnerConfig {
+    /// Learning rate of a part after `done` steps.
+    fn rate(&self, part: ModelPart, done: usize) -> f64 {
+        let own = match part {
+            ModelPart::VisionTower => self.vision_lr,
+            ModelPart::Merger => self.merger_lr,
+            ModelPart::LanguageModel => None,
+        };
+        let rate = self.schedule.rate(done);
+        own.map_or(rate, |own| rate * (own / self.schedule.learning_rate))
+    }
 }
 
 /// Optimizer state and the gradients gathered so far.
@@ -49,7 +69,7 @@ pub struct Learner<B: AutodiffBackend, M: Policy<B>> {
 pub struct StepOutcome {
     /// L2 norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Learning rate used.
+    /// Learning rate used, but for parts that have their own.
     pub learning_rate: f64,
 }
 
@@ -95,19 +115,22 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
         let clip = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
         let factor = (clip > 0.0 && grad_norm > clip).then(|| clip / (grad_norm + 1e-6));
-        let mut split = Split {
-            gradients: &mut gradients,
-            factor,
-            matrices: GradientsParams::new(),
-            vectors: GradientsParams::new(),
-        };
-        model.visit(&mut split);
-        let Split { matrices, vectors, .. } = split;
-
-        let learning_rate = self.config.schedule.rate(done);
-        let model = self.matrices.step(learning_rate, model, matrices);
-        let model = self.vectors.step(learning_rate, model, vectors);
-        (model, Ok(StepOutcome { grad_norm, learning_rate }))
+        let mut model = model;
+        for part in ModelPart::ALL {
+            let mut split = Split {
+                of: model.parameters_of(part).into_iter().collect(),
+                gradients: &mut gradients,
+                factor,
+                matrices: GradientsParams::new(),
+                vectors: GradientsParams::new(),
+            };
+            model.visit(&mut split);
+            let Split { matrices, vectors, .. } = split;
+            let rate = self.config.rate(part, done);
+            model = self.matrices.step(rate, model, matrices);
+            model = self.vectors.step(rate, model, vectors);
+        }
+        (model, Ok(StepOutcome { grad_norm, learning_rate: self.config.schedule.rate(done) }))
     }
 
     /// Writes the optimizer's state into the folder `dir`.
@@ -184,8 +207,9 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
     }
 }
 
-/// Moves gradients out, scaled, into those of matrices and those of vectors.
+/// Moves gradients of some parameters out, scaled, into those of matrices and those of vectors.
 struct Split<'a> {
+    of: HashSet<ParamId>,
     gradients: &'a mut GradientsParams,
     factor: Option<f64>,
     matrices: GradientsParams,
@@ -194,6 +218,9 @@ struct Split<'a> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if !self.of.contains(&param.id) {
+            return;
+        }
         if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
             let gradient = self.factor.map_or(gradient.clone(), |factor| gradient.mul_scalar(factor));
             let out = if D > 1 { &mut self.matrices } else { &mut self.vectors };
@@ -232,6 +259,8 @@ mod tests {
                 max_steps: 10,
                 decay: Decay::Constant,
             },
+            vision_lr: None,
+            merger_lr: None,
             max_grad_norm: 1.0,
             weight_decay: 0.1,
             adam_beta1: 0.9,

@@ -151,7 +151,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 metrics.extend(collected.metrics());
             }
             let outcome;
-            (model, outcome) = self.update(model, groups, &advantages, done, &mut metrics);
+            (model, outcome) = self.update(model, groups, &advantages, (done, seed), &mut metrics);
             if let Err(Failure { error, iteration }) = outcome {
                 // After an iteration of the step the model is that of no step.
                 if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
@@ -187,7 +187,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         mut model: M,
         groups: &[RolloutGroup],
         advantages: &[Vec<f32>],
-        done: usize,
+        (done, seed): (usize, u64),
         metrics: &mut Metrics,
     ) -> (M, Result<(), Failure>) {
         let pieces = cut(groups, self.config.micro_batch_size);
@@ -206,7 +206,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
         for iteration in 0..self.recipe.num_iterations {
             let step = StepData { groups, advantages, totals };
-            let sums = match self.gather(&model, &pieces, step, &mut old) {
+            let sums = match self.gather(&model, &pieces, step, seed, &mut old) {
                 Ok(sums) => sums,
                 Err(error) => return (model, Err(Failure { error, iteration })),
             };
@@ -238,6 +238,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         model: &M,
         pieces: &[Vec<Slice>],
         step: StepData<'_>,
+        seed: u64,
         old: &mut [Option<TensorData>],
     ) -> Result<Metrics, TrainError> {
         let pass = MicroBatchPass {
@@ -246,10 +247,13 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             step,
             device: self.device,
         };
+        // What an adapter drops is the piece's, whoever runs it and however often.
+        let view = |place| model.clone().with_dropout_seed(Some(derive_seed(seed, "dropout", place as u64)));
+        let mut views = (0..pieces.len()).map(view);
         let mut sums = Metrics::new();
         let at_once = self.workers.count();
         for (pieces, old) in pieces.chunks(at_once).zip(old.chunks_mut(at_once)) {
-            let items = pieces.iter().map(|_| model.clone()).zip(pieces).zip(old).collect();
+            let items = views.by_ref().take(pieces.len()).zip(pieces).zip(old).collect();
             let outcomes =
                 self.workers.map(items, |((model, piece), old): ((M, _), _)| pass.run(&model, piece, old));
             // In the order of the pieces, so that sums round alike however many workers there are.

@@ -21,6 +21,9 @@ pub struct GenerateArgs {
     /// Hugging Face checkpoint directory; with --records also the URL of an OpenAI-compatible API (https://host/v1)
     #[arg(long, value_name = "DIR|URL")]
     pub model: ModelArg,
+    /// Low-rank adapter in PEFT's format, for a model in a directory to carry
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// Conversations, one JSON object a line: {"messages": […]}
     #[arg(long)]
     pub data: Option<PathBuf>,

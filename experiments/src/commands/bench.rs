@@ -195,6 +195,8 @@ fn learner_config() -> LearnerConfig {
             max_steps: usize::MAX,
             decay: Decay::Constant,
         },
+        vision_lr: None,
+        merger_lr: None,
         max_grad_norm: 1.0,
         weight_decay: 0.01,
         adam_beta1: 0.9,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::{Dataset, MedVidBenchFile, TaskKind, medvidbench::MediaCheck};
 use medgrpo_model::{qwen2_5_vl::Qwen25VlConfig, weights::CheckpointLayout};
 use medgrpo_trainers::prepare::SamplePreparer;
@@ -14,7 +15,9 @@ use crate::{
         self,
         resolved::{Experiment, ModelSource, OnBadRow, Stage},
     },
+    device::{Job, run_on_cpu},
     print,
+    train::adapted_layers,
 };
 
 /// Token counts are taken of at most this many rows of a file, spread evenly.
@@ -97,7 +100,35 @@ fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {
         config.text.num_hidden_layers,
         config.text.hidden_size
     ));
+    run_on_cpu(CheckAdapters { experiment, dir })?;
     build::preparer(experiment, dir)
+}
+
+/// Tells of the adapter of each stage, on a model without weights.
+struct CheckAdapters<'a> {
+    experiment: &'a Experiment,
+    dir: &'a Path,
+}
+
+impl Job for CheckAdapters<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let stages = adapted_layers::<B::InnerBackend>(self.experiment, self.dir, device)?;
+        for (stage, layers) in self.experiment.stages.iter().zip(stages) {
+            let (Some(lora), Some(layers)) = (&stage.lora, layers) else { continue };
+            let num_parameters: usize =
+                layers.values().map(|[input, output]| lora.r * (input + output)).sum();
+            print(&format!(
+                "stage \"{}\": an adapter of rank {} on {} layers, {:.2} M parameters",
+                stage.name,
+                lora.r,
+                layers.len(),
+                num_parameters as f64 / 1e6
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Tells of every bad row; returns their number.

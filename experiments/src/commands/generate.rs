@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{
-    checkpoint::Pretrained,
     generate::{GenerationConfig, generate},
     generation_config::read_stop_ids,
     processor::Encoded,
-    qwen2_5_vl::Qwen25Vl,
     sampling::Sampling,
 };
 use medgrpo_trainers::{
@@ -24,6 +22,7 @@ use crate::{
     cli::{GenerateArgs, InputArgs, ModelArg},
     device::{Job, run_on, use_threads, workers},
     predict,
+    pretrained::load_model,
 };
 
 #[derive(Serialize)]
@@ -91,7 +90,8 @@ impl Job for Generate<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
-        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.model_dir, device)?;
+        let (model, _) =
+            load_model::<B::InnerBackend>(&self.model_dir, self.args.adapter.as_deref(), device)?;
         let tokenizer = self.conversations.preparer.processor.tokenizer();
         let answer = |batch: &[Conversation]| -> Result<Vec<GenerateLine>> {
             let prompts: Vec<&Encoded> = batch.iter().map(|conversation| &conversation.prompt).collect();

@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inference;
 mod inspect;
+mod merge;
 mod rewards;
 mod score;
 mod submit;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Score(args) => score::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::MergePredictions(args) => crate::predict::merge(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -2,11 +2,7 @@
 
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_model::{
-    checkpoint::Pretrained,
-    group_forward::{Group, LogProbOptions, completion_log_probs},
-    qwen2_5_vl::Qwen25Vl,
-};
+use medgrpo_model::group_forward::{Group, LogProbOptions, completion_log_probs};
 use medgrpo_trainers::workers::Workers;
 use serde::Serialize;
 
@@ -14,6 +10,7 @@ use super::inference::{Conversation, Conversations, LastTurn, ResultLines};
 use crate::{
     cli::ScoreArgs,
     device::{Job, run_on, use_threads, workers},
+    pretrained::load_model,
 };
 
 #[derive(Serialize)]
@@ -40,7 +37,8 @@ impl Job for Score<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
-        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&self.args.input.model, device)?;
+        let (model, _) =
+            load_model::<B::InnerBackend>(&self.args.input.model, self.args.adapter.as_deref(), device)?;
         let score = |batch: &[Conversation]| -> Result<Vec<ScoreLine>> {
             let answers: Vec<Vec<Vec<u32>>> = batch
                 .iter()

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::RowProblem;
-use medgrpo_model::{checkpoint::Pretrained, processor::Encoded, qwen2_5_vl::Qwen25Vl};
+use medgrpo_model::processor::Encoded;
 use medgrpo_trainers::{
     TrainError, predict::answer_batch, prepare::SamplePreparer, rollout::PreparedSample, workers::Workers,
 };
@@ -24,6 +24,7 @@ use super::{ahead::one_ahead, ledger::Ledger, line::Prediction, rows::Rows};
 use crate::{
     cli::{OnBadRowArg, TokenLimits},
     device::Job,
+    pretrained::load_model,
     progress::Progress,
 };
 
@@ -55,6 +56,7 @@ pub(super) fn plan(
 /// The work of one run on a device.
 pub(super) struct LocalJob<'a> {
     pub(super) model_dir: &'a Path,
+    pub(super) adapter: Option<&'a Path>,
     pub(super) rows: &'a Rows,
     pub(super) on_bad_row: OnBadRowArg,
     pub(super) preparer: &'a SamplePreparer,
@@ -87,7 +89,7 @@ impl Job for LocalJob<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
-        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(self.model_dir, device)?;
+        let (model, _) = load_model::<B::InnerBackend>(self.model_dir, self.adapter, device)?;
         let left: Vec<&Batch> = self.batches.iter().filter(|batch| self.is_open(batch)).collect();
         let groups: Vec<&[&Batch]> = left.chunks(self.workers.count()).collect();
         let tokenizer = self.preparer.processor.tokenizer();

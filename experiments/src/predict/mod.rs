@@ -58,6 +58,9 @@ pub(crate) fn run(args: &GenerateArgs, file: &PathBuf) -> Result<()> {
     }
     match &args.model {
         ModelArg::Dir(dir) => answer_locally(args, dir, file),
+        ModelArg::Url(_) if args.adapter.is_some() => {
+            bail!("--adapter is for a model in a directory; one behind an API carries its own")
+        }
         ModelArg::Url(url) => remote::run(args, url, file),
     }
 }
@@ -95,7 +98,10 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
         None => stop_ids(preparer.processor.tokenizer()),
     };
     let rows = Rows::open(file, records)?;
-    let model = json!({ "fingerprint": settings::fingerprint_of_model(model_dir)? });
+    let mut model = json!({ "fingerprint": settings::fingerprint_of_model(model_dir)? });
+    if let Some(adapter) = &args.adapter {
+        model["adapter"] = settings::fingerprint_of_model(adapter)?.into();
+    }
     let meta = meta(args, file, &rows, &model, &model_dir.display().to_string())?;
     let mut ledger = Ledger::look(&args.out, &meta, &rows.numbers)?;
     if ledger.num_left() > 0 {
@@ -105,6 +111,7 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
         let progress = start_progress(&ledger, &rows);
         let job = LocalJob {
             model_dir,
+            adapter: args.adapter.as_deref(),
             rows: &rows,
             on_bad_row: records.on_bad_row,
             preparer: &preparer,

@@ -1,25 +1,23 @@
 //! The stages of a run on one device, from wherever the last checkpoint left off.
 
 use std::{
-    path::PathBuf,
+    fs::File,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result};
-use burn::{
-    module::AutodiffModule,
-    tensor::backend::{AutodiffBackend, Backend},
-};
+use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
 use medgrpo_datasets::TaskKind;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
+    lora::Adaptable,
     qwen2_5_vl::Qwen25Vl,
-    vlm::Vlm,
     weights::SavePrecision,
 };
 use medgrpo_trainers::{
-    checkpoint::{TrainState, load_state},
+    checkpoint::{ADAPTER, TrainState},
     feeder::Feeder,
     learner::Learner,
     predict::stop_ids,
@@ -29,10 +27,11 @@ use medgrpo_trainers::{
 };
 
 use super::{
-    checkpoints::{checkpoint_dir, newest},
+    checkpoints::newest,
     evaluation::{Evaluator, SplitResult},
     observer::RunObserver,
     scoring::StageStart,
+    stage_model::{StageModels, adapted_layers, load_whole},
     start_model::StartModel,
     summary,
 };
@@ -42,12 +41,23 @@ use crate::{
     device::Job,
     environment::Environment,
     progress::Progress,
-    run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir},
+    run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, TEMPORARY_PREFIX},
     stop,
 };
 
 /// The label of the model before any stage.
 const BASE: &str = "base";
+
+/// Copies the files of one folder into another.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let path = entry?.path();
+        let copy = to.join(path.file_name().expect("an entry has a name"));
+        std::fs::copy(&path, &copy).with_context(|| copy.display().to_string())?;
+        File::open(&copy)?.sync_all()?;
+    }
+    Ok(())
+}
 
 /// A run, with its data open.
 pub(super) struct TrainJob<'a> {
@@ -98,18 +108,20 @@ impl Job for TrainJob<'_> {
             let tasks = split.file.tasks.clone();
             split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
+        adapted_layers::<B::InnerBackend>(experiment, &start.dir(), device)?;
         // Whatever is wrong with the data is known by now: a run that is refused leaves no run behind.
         self.run_dir.claim(experiment, &self.environment)?;
         let start_dir = start.keep()?;
+        let models =
+            StageModels { experiment, start: start_dir.clone(), checkpoints: self.run_dir.checkpoints() };
         let source = CheckpointSource::open(&start_dir)?;
-        let checkpoints = self.run_dir.checkpoints();
-        let resumed = newest(&checkpoints)?;
-        let (model_dir, state) = match resumed {
-            Some((dir, state)) => (dir, Some(state)),
-            None => (start_dir.clone(), None),
+        let resumed = newest(&models.checkpoints)?;
+        let state = resumed.as_ref().map(|(_, state)| state);
+        let mut model: Qwen25Vl<B> = match &resumed {
+            Some((dir, state)) => models.at(dir, state, device)?,
+            None => models.start_of(0, device)?,
         };
-        let (mut model, _) = Qwen25Vl::<B>::from_dir(&model_dir, device)?;
-        let position = state.as_ref().map_or(Position { stage: 0, step: 0 }, |state| Position {
+        let position = state.map_or(Position { stage: 0, step: 0 }, |state| Position {
             stage: state.stage_index,
             step: state.step,
         });
@@ -133,22 +145,14 @@ impl Job for TrainJob<'_> {
             }
         }
 
-        let last_checkpoint = |index: usize| {
-            let stage = &experiment.stages[index];
-            checkpoint_dir(&checkpoints, index, &stage.name, stage.trainer.max_steps)
-        };
         for (index, stage) in experiment.stages.iter().enumerate() {
-            let done = match &state {
+            let done = match state {
                 Some(state) if state.stage_index > index => stage.trainer.max_steps,
                 Some(state) if state.stage_index == index => state.step,
                 _ => 0,
             };
             if done < stage.trainer.max_steps {
-                let reference_dir = index.checked_sub(1).map_or(start_dir.clone(), last_checkpoint);
-                let resumed = state
-                    .as_ref()
-                    .filter(|state| state.stage_index == index)
-                    .map(|state| (&model_dir, state));
+                let resumed = resumed.as_ref().filter(|(_, state)| state.stage_index == index);
                 let stop_ids = match read_stop_ids(&start_dir)? {
                     Some(ids) => ids,
                     None => stop_ids(preparer.processor.tokenizer()),
@@ -162,7 +166,9 @@ impl Job for TrainJob<'_> {
                     },
                 };
                 let judge = scoring.as_ref().and_then(|scoring| scoring.judge.clone());
-                let mut running = self.stage::<B>(&begin, scoring, &reference_dir, resumed, device)?;
+                let store = models.vision_store(index)?;
+                model = models.learning(model, index, resumed.is_some())?.with_vision_store(store);
+                let mut running = self.stage(&begin, scoring, (&models, &model), resumed, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let mut observer = RunObserver::<B> {
@@ -170,8 +176,9 @@ impl Job for TrainJob<'_> {
                     stage,
                     metrics: &mut metrics,
                     rollouts: &mut rollouts,
-                    checkpoints: checkpoints.clone(),
+                    checkpoints: models.checkpoints.clone(),
                     source: &source,
+                    base_name: models.base_name(index),
                     evaluator: evaluator.as_ref(),
                     progress,
                     stop: Arc::clone(&self.stop),
@@ -183,44 +190,46 @@ impl Job for TrainJob<'_> {
                     source_state: running.recipe.source.state(),
                     stopped: false,
                 };
-                model = running.run(
-                    model.with_vision_trainable(!stage.trainer.freeze_vision_tower),
-                    done,
-                    &mut observer,
-                )?;
+                model = running.run(model, done, &mut observer)?;
                 let stopped = observer.stopped;
                 observer.progress.finish();
                 if stopped {
                     return self.told_to_stop();
                 }
+                model = model.merged().with_vision_store(None);
+                models.forget_features(index)?;
             }
             if let Some(evaluator) = &evaluator {
                 let limit = evaluator.settings.limit;
-                let trained = || match &state {
+                let trained = || match state {
                     // The model at hand is of a later stage.
-                    Some(state) if state.stage_index > index => load_whole(&last_checkpoint(index), device),
+                    Some(state) if state.stage_index > index => load_whole(&models.end_of(index), device),
                     _ => Ok(model.valid()),
                 };
                 columns.push((stage.name.clone(), evaluator.run(&stage.name, limit, trained, device)?));
             }
         }
-        let final_dir = self.run_dir.path().join("model");
-        if !final_dir.exists() {
-            let temporary = tempfile::Builder::new().prefix(".tmp-model-").tempdir_in(self.run_dir.path())?;
-            save_into(&model, &source, SavePrecision::AsLoaded, temporary.path())?;
-            std::fs::rename(temporary.keep(), &final_dir).with_context(|| final_dir.display().to_string())?;
+        self.keep("model", |dir| Ok(save_into(&model, &source, SavePrecision::AsLoaded, dir)?))?;
+        if let Some(adapter) = models.last_adapter() {
+            self.keep(ADAPTER, |dir| copy_files(&adapter, dir))?;
         }
         summary::write(experiment, self.run_dir, &self.eval, &columns)
     }
 }
 
-/// The model of a checkpoint, after comparing its files with their sums.
-fn load_whole<B: Backend>(dir: &std::path::Path, device: &B::Device) -> Result<Qwen25Vl<B>> {
-    load_state(dir)?;
-    Ok(Qwen25Vl::from_dir(dir, device)?.0)
-}
-
 impl TrainJob<'_> {
+    /// Fills a folder of the run all or not at all, unless it is there.
+    fn keep(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let place = self.run_dir.path().join(name);
+        if place.exists() {
+            return Ok(());
+        }
+        let prefix = format!("{TEMPORARY_PREFIX}{name}-");
+        let temporary = tempfile::Builder::new().prefix(&prefix).tempdir_in(self.run_dir.path())?;
+        fill(temporary.path())?;
+        std::fs::rename(temporary.keep(), &place).with_context(|| place.display().to_string())
+    }
+
     #[expect(clippy::unnecessary_wraps, reason = "what a job that stops returns")]
     fn told_to_stop(&self) -> Result<()> {
         crate::print(&format!(
@@ -234,8 +243,8 @@ impl TrainJob<'_> {
         &self,
         begin: &StageStart<'_>,
         scoring: Option<Scoring>,
-        reference_dir: &std::path::Path,
-        resumed: Option<(&PathBuf, &TrainState)>,
+        (models, model): (&StageModels<'_>, &Qwen25Vl<B>),
+        resumed: Option<&(PathBuf, TrainState)>,
         device: &'d B::Device,
     ) -> Result<Stage<'d, B, Qwen25Vl<B>>> {
         let &StageStart { index, stage, preparer, stop_ids, .. } = begin;
@@ -245,11 +254,8 @@ impl TrainJob<'_> {
         if let Some((_, state)) = resumed {
             recipe.source.restore(&state.source)?;
         }
-        let reference = match recipe.needs_reference() {
-            true if index == 0 => Some(Qwen25Vl::<B::InnerBackend>::from_dir(reference_dir, device)?.0),
-            true => Some(load_whole(reference_dir, device).context("the reference of this stage's KL term")?),
-            false => None,
-        };
+        let reference =
+            recipe.needs_reference().then(|| models.reference(model, index, device)).transpose()?;
         let mut learner = Learner::new(build::learner_config(&stage.trainer));
         if let Some((dir, _)) = resumed {
             learner = learner.load(dir, device)?;

@@ -5,8 +5,11 @@ mod evaluation;
 mod job;
 mod observer;
 mod scoring;
+mod stage_model;
 mod start_model;
 mod summary;
+
+pub(crate) use stage_model::adapted_layers;
 
 use std::path::Path;
 

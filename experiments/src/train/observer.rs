@@ -24,6 +24,7 @@ use medgrpo_trainers::{
 use super::{
     checkpoints::{checkpoint_dir, prune},
     evaluation::Evaluator,
+    stage_model::stored,
 };
 use crate::{
     config::resolved,
@@ -40,6 +41,8 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) rollouts: &'a mut JsonLines,
     pub(super) checkpoints: PathBuf,
     pub(super) source: &'a CheckpointSource,
+    /// What the model below the stage's adapter goes by.
+    pub(super) base_name: String,
     pub(super) evaluator: Option<&'a Evaluator<'a>>,
     pub(super) progress: Progress,
     pub(super) stop: Arc<AtomicBool>,
@@ -91,7 +94,8 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
             stream: self.stream_state.clone(),
             source: self.source_state.clone(),
         };
-        checkpoint::save(&dir, model, self.source, learner, &state)?;
+        let stored = stored(self.stage, step, &self.base_name);
+        checkpoint::save(&dir, model, self.source, stored, learner, &state)?;
         self.saved = step;
         prune(&self.checkpoints, self.stage_index, self.stage.trainer.save_total_limit)
             .map_err(observer_error)

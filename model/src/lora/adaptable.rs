@@ -1,6 +1,9 @@
 //! What a model tells about its layers, and what an adapter can then do with them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burn::{
     module::{Module, Param},
@@ -20,14 +23,26 @@ pub trait Adaptable<B: Backend>: Module<B> {
     /// Published names of the layers that PEFT would adapt if they were named, and this model cannot.
     fn without_adapter(&self) -> &'static [&'static str];
 
+    /// The layers that `config` would adapt, with their sizes, `[input, output]`, by published name.
+    ///
+    /// # Errors
+    /// A configuration that makes no adapter on this model.
+    fn lora_layers(&self, config: &LoraConfig) -> Result<BTreeMap<String, [usize; 2]>, ModelError> {
+        let mut view = self.clone();
+        let projections = view.projections();
+        let names: Vec<String> = projections.iter().map(|(name, _)| name.clone()).collect();
+        let selected = config.select(&names, self.without_adapter())?;
+        let sizes = projections.iter().filter(|(name, _)| selected.contains(name.as_str()));
+        Ok(sizes.map(|(name, layer)| (name.clone(), layer.weight.lazy_shape().dims())).collect())
+    }
+
     /// The model with a fresh adapter, which changes nothing yet, and everything else frozen.
     ///
     /// # Errors
     /// A configuration that makes no adapter on this model, or an adapter that is there already.
-    fn with_lora(mut self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
-        let names: Vec<String> = self.projections().into_iter().map(|(name, _)| name).collect();
-        let selected = config.select(&names, self.without_adapter())?;
-        Ok(init_adapter(attach(self, config, &selected)?, seed))
+    fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
+        let layers = self.lora_layers(config)?.into_keys().collect();
+        Ok(init_adapter(attach(self, config, &layers)?, seed))
     }
 
     /// What its adapter is made of, if it has one.
@@ -71,11 +86,11 @@ pub trait Adaptable<B: Backend>: Module<B> {
     }
 }
 
-/// The model with room for the matrices of an adapter on `selected`, everything else frozen.
+/// The model with room for the matrices of an adapter on `layers`, everything else frozen.
 pub(super) fn attach<B: Backend, M: Adaptable<B>>(
     mut model: M,
     config: &LoraConfig,
-    selected: &BTreeSet<&str>,
+    layers: &BTreeSet<String>,
 ) -> Result<M, ModelError> {
     let config = Arc::new(config.clone());
     for (name, projection) in model.projections() {
@@ -85,7 +100,7 @@ pub(super) fn attach<B: Backend, M: Adaptable<B>>(
                 message: "the model has an adapter already: merge it before it gets another".to_owned(),
             });
         }
-        if selected.contains(name.as_str()) {
+        if layers.contains(&name) {
             let [input, output] = projection.weight.lazy_shape().dims();
             let device = projection.weight.lazy_device();
             projection.lora = Some(Lora::new(input, output, &config, &device));

@@ -48,7 +48,6 @@ const CHOOSING: &[&str] = &["exclude_modules", "layers_to_transform", "layers_pa
 pub fn load_adapter<B: Backend, M: Adaptable<B>>(mut model: M, dir: &Path) -> Result<M, ModelError> {
     let names: Vec<String> = model.projections().into_iter().map(|(name, _)| name).collect();
     let (config, selected) = read_config(&dir.join(CONFIG_FILE), &adapter_layers(dir)?, &names)?;
-    let selected = selected.iter().map(String::as_str).collect();
     load_adapter_weights(attach(model, &config, &selected)?, dir)
 }
 

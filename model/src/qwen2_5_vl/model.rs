@@ -1,9 +1,9 @@
 //! The whole model and its [`Vlm`] face.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::{
-    module::Module,
+    module::{Module, ParamId, list_param_ids},
     nn::Linear,
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
@@ -18,7 +18,8 @@ use crate::{
     lora::Adaptable,
     processor::Encoded,
     projection::Projection,
-    trainable::{Trainable, base_learns},
+    trainable::{ModelPart, Trainable, base_learns},
+    vision_store::VisionStore,
     vlm::{DecoderContext, LayerKeyValues, Positions, Vlm},
     weights::load_weights,
 };
@@ -32,6 +33,8 @@ pub struct Qwen25Vl<B: Backend> {
     lm_head: Option<Linear<B>>,
     #[module(skip)]
     config: Qwen25VlConfig,
+    #[module(skip)]
+    vision_store: Option<Arc<VisionStore>>,
 }
 
 impl<B: Backend> Qwen25Vl<B> {
@@ -44,7 +47,19 @@ impl<B: Backend> Qwen25Vl<B> {
             lm_head: (!config.tie_word_embeddings)
                 .then(|| new_linear(text.hidden_size, text.vocab_size, false, device)),
             config: config.clone(),
+            vision_store: None,
         }
+    }
+
+    /// The model with the features of its vision tower taken from `store`, which must be of this tower: the caller sees
+    /// to it that the tower stays as it is.
+    pub fn with_vision_store(self, store: Option<Arc<VisionStore>>) -> Self {
+        Self { vision_store: store, ..self }
+    }
+
+    /// Where the features of its vision tower are taken from, if anywhere.
+    pub fn vision_store(&self) -> Option<&Arc<VisionStore>> {
+        self.vision_store.as_ref()
     }
 
     /// Sizes and constants.
@@ -85,7 +100,16 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             .flat_map(|input| [&input.images, &input.videos])
             .filter(|patches| !patches.grids.is_empty())
             .collect();
-        (!media.is_empty()).then(|| self.visual.forward(&media, device))
+        if media.is_empty() {
+            return None;
+        }
+        let Some(store) = &self.vision_store else {
+            return Some(self.visual.forward(&media, device));
+        };
+        let features = media
+            .iter()
+            .map(|patches| store.features(patches, device, || self.visual.forward(&[patches], device)));
+        Some(Tensor::cat(features.collect(), 0))
     }
 
     fn positions(&self, input: &Encoded) -> Result<Positions, ModelError> {
@@ -174,6 +198,15 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             model: base_learns(self.model, parts.language_model),
             lm_head: base_learns(self.lm_head, parts.language_model),
             config: self.config,
+            vision_store: self.vision_store,
+        }
+    }
+
+    fn parameters_of(&self, part: ModelPart) -> Vec<ParamId> {
+        match part {
+            ModelPart::VisionTower => self.visual.tower_parameters(),
+            ModelPart::Merger => self.visual.merger_parameters(),
+            ModelPart::LanguageModel => [list_param_ids(&self.model), list_param_ids(&self.lm_head)].concat(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! a patch: full attention spans one temporal slice.
 
 use burn::{
-    module::Module,
+    module::{Module, ParamId, list_param_ids},
     nn::Linear,
     tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend},
 };
@@ -100,6 +100,16 @@ impl<B: Backend> VisionTower<B> {
             merger: base_learns(self.merger, merger),
             config: self.config,
         }
+    }
+
+    /// Parameters of everything but the merger.
+    pub(super) fn tower_parameters(&self) -> Vec<ParamId> {
+        [list_param_ids(&self.patch_embed), list_param_ids(&self.blocks)].concat()
+    }
+
+    /// Parameters of the merger.
+    pub(super) fn merger_parameters(&self) -> Vec<ParamId> {
+        list_param_ids(&self.merger)
     }
 
     /// The layers an adapter may sit on, under their published names.

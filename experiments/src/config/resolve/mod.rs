@@ -9,12 +9,12 @@ use medgrpo_datasets::TaskKind;
 
 use super::{
     resolved::{
-        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, LrSchedulerType, MaxNewTokens, ModelInit,
+        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, Lora, LrSchedulerType, MaxNewTokens, ModelInit,
         ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video, VisionInit,
     },
     wire::{
-        DataWire, EvalFileWire, EvaluateWire, ExperimentWire, MaxNewTokensWire, ModelInitWire, ModelWire,
-        PracticeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire, VisionInitWire,
+        DataWire, EvalFileWire, EvaluateWire, ExperimentWire, LoraWire, MaxNewTokensWire, ModelInitWire,
+        ModelWire, PracticeWire, StageWire, TaskName, TrainFileWire, TrainerWire, VideoWire, VisionInitWire,
     },
 };
 
@@ -142,17 +142,25 @@ impl Video {
 impl Stage {
     fn from_wire(wire: StageWire, offered: &[TaskKind]) -> Self {
         let (recipe, learning_rate) = Recipe::from_wire(&wire.recipe, &wire.trainer);
-        Self {
+        let mut stage = Self {
             name: wire.name,
             recipe,
-            trainer: Trainer::from_wire(&wire.trainer, learning_rate),
+            trainer: Trainer::from_wire(&wire.trainer, learning_rate, wire.lora.is_some()),
+            lora: wire.lora.map(Lora::from_wire),
             data: StageData { tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered) },
+        };
+        if stage.keeps_vision() {
+            stage.trainer.vision_cache_mb.get_or_insert(1024);
+            stage.trainer.vision_cache_disk_mb.get_or_insert(0);
         }
+        stage
     }
 }
 
 impl Trainer {
-    fn from_wire(wire: &TrainerWire, learning_rate: f64) -> Self {
+    fn from_wire(wire: &TrainerWire, learning_rate: f64, is_adapted: bool) -> Self {
+        // An adapter freezes the model: `false` would be a lie, and what was typed is left to be refused.
+        let freezes = |typed: Option<bool>, default| typed.or((!is_adapted).then_some(default));
         let warmup_steps = wire.warmup_steps.unwrap_or_else(|| {
             let ratio = wire.warmup_ratio.unwrap_or(0.0);
             (ratio * wire.max_steps as f64).ceil() as usize
@@ -169,11 +177,31 @@ impl Trainer {
             adam_beta1: wire.adam_beta1.unwrap_or(0.9),
             adam_beta2: wire.adam_beta2.unwrap_or(0.999),
             adam_epsilon: wire.adam_epsilon.unwrap_or(1e-8),
-            freeze_vision_tower: wire.freeze_vision_tower.unwrap_or(false),
+            freeze_vision_tower: freezes(wire.freeze_vision_tower, false),
+            freeze_merger: freezes(wire.freeze_merger, wire.freeze_vision_tower.unwrap_or(false)),
+            freeze_language_model: freezes(wire.freeze_language_model, false),
+            vision_lr: wire.vision_lr,
+            merger_lr: wire.merger_lr,
+            vision_cache_mb: wire.vision_cache_mb,
+            vision_cache_disk_mb: wire.vision_cache_disk_mb,
             logging_steps: wire.logging_steps.unwrap_or(1),
             save_steps: wire.save_steps.unwrap_or(100),
             save_total_limit: wire.save_total_limit.unwrap_or(2),
             eval_steps: wire.eval_steps.unwrap_or(0),
+        }
+    }
+}
+
+impl Lora {
+    fn from_wire(wire: LoraWire) -> Self {
+        let r = wire.r.unwrap_or(8);
+        Self {
+            r,
+            lora_alpha: wire.lora_alpha.unwrap_or(r as f64),
+            lora_dropout: wire.lora_dropout.unwrap_or(0.0),
+            use_rslora: wire.use_rslora.unwrap_or(false),
+            target_modules: wire.target_modules.unwrap_or_else(|| vec!["all-linear".to_owned()]),
+            vision: wire.vision.unwrap_or(false),
         }
     }
 }

@@ -141,6 +141,8 @@ pub struct Stage {
     pub name: String,
     pub recipe: Recipe,
     pub trainer: Trainer,
+    /// `None` trains the model's own weights.
+    pub lora: Option<Lora>,
     pub data: StageData,
 }
 
@@ -160,11 +162,42 @@ pub struct Trainer {
     pub adam_beta1: f64,
     pub adam_beta2: f64,
     pub adam_epsilon: f64,
-    pub freeze_vision_tower: bool,
+    /// `None` beside an adapter, as the two below: then the whole model is frozen.
+    pub freeze_vision_tower: Option<bool>,
+    pub freeze_merger: Option<bool>,
+    pub freeze_language_model: Option<bool>,
+    /// `None` is `learning_rate`.
+    pub vision_lr: Option<f64>,
+    pub merger_lr: Option<f64>,
+    /// `None`, as the one below, where the features change with each step.
+    pub vision_cache_mb: Option<u64>,
+    pub vision_cache_disk_mb: Option<u64>,
     pub logging_steps: usize,
     pub save_steps: usize,
     pub save_total_limit: usize,
     pub eval_steps: usize,
+}
+
+impl Stage {
+    /// Whether the vision tower and its merger stay as they are.
+    pub fn keeps_vision(&self) -> bool {
+        match &self.lora {
+            Some(lora) => !lora.vision,
+            None => [self.trainer.freeze_vision_tower, self.trainer.freeze_merger] == [Some(true); 2],
+        }
+    }
+}
+
+/// A low-rank adapter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the wire structs document every key")]
+pub struct Lora {
+    pub r: usize,
+    pub lora_alpha: f64,
+    pub lora_dropout: f64,
+    pub use_rslora: bool,
+    pub target_modules: Vec<String>,
+    pub vision: bool,
 }
 
 /// The choice of records of one stage.

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use medgrpo_model::ModelError;
+
 use super::Judge;
-use crate::config::resolved::{Data, Experiment, Stage, Trainer};
+use crate::{
+    build,
+    config::resolved::{Data, Experiment, Stage, Trainer},
+};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -25,6 +30,7 @@ impl Judge {
                 self.note(format!("{key}.name"), message, "choose another name");
             }
             self.trainer(&format!("{key}.trainer"), &stage.trainer);
+            self.what_learns(&key, stage);
             self.stage_tasks(&key, stage, &experiment.data);
             if let Some(policy) = stage.recipe.on_policy() {
                 self.policy(&key, policy, stage);
@@ -54,6 +60,72 @@ impl Judge {
                     help,
                 );
             }
+        }
+    }
+
+    fn what_learns(&mut self, key: &str, stage: &Stage) {
+        let trainer = &stage.trainer;
+        let freezes = [
+            ("freeze_vision_tower", trainer.freeze_vision_tower),
+            ("freeze_merger", trainer.freeze_merger),
+            ("freeze_language_model", trainer.freeze_language_model),
+        ];
+        let rates = [("vision_lr", trainer.vision_lr), ("merger_lr", trainer.merger_lr)];
+        for (name, rate) in rates {
+            if let Some(rate) = rate {
+                self.number(&format!("{key}.trainer.{name}"), rate, rate > 0.0, "above 0");
+            }
+        }
+        let caches = [
+            ("vision_cache_mb", trainer.vision_cache_mb),
+            ("vision_cache_disk_mb", trainer.vision_cache_disk_mb),
+        ];
+        for (name, _) in caches.iter().filter(|(_, size)| size.is_some() && !stage.keeps_vision()) {
+            let message =
+                format!("`{key}.trainer.{name}` is set, but the stage changes what the vision tower gives");
+            let help = "leave it out, or freeze the tower and the merger";
+            self.note(format!("{key}.trainer.{name}"), message, help);
+        }
+        let Some(lora) = &stage.lora else {
+            for ((frozen, is_frozen), (name, rate)) in freezes.into_iter().zip(rates) {
+                if is_frozen == Some(true) && rate.is_some() {
+                    let message = format!(
+                        "`{key}.trainer.{name}` is set, but `{frozen}` leaves nothing to learn there"
+                    );
+                    self.note(format!("{key}.trainer.{name}"), message, "leave one of the two out");
+                }
+            }
+            if freezes.iter().all(|(_, is_frozen)| *is_frozen == Some(true)) {
+                let message =
+                    format!("`{key}.trainer` freezes the vision tower, the merger and the language model");
+                self.note(format!("{key}.trainer.freeze_language_model"), message, "let one of them learn");
+            }
+            return;
+        };
+        for (name, _) in freezes.iter().filter(|(_, typed)| typed.is_some()) {
+            let message =
+                format!("`{key}.trainer.{name}` is set beside `{key}.lora`, which freezes the whole model");
+            let help =
+                format!("leave it out; {key}.lora.target_modules and vision say which layers are adapted");
+            self.note(format!("{key}.trainer.{name}"), message, help);
+        }
+        for (name, rate) in rates {
+            if rate.is_some() && !lora.vision {
+                let message =
+                    format!("`{key}.trainer.{name}` is set, but the adapter is on the language model alone");
+                self.note(
+                    format!("{key}.trainer.{name}"),
+                    message,
+                    format!("leave it out, or set {key}.lora.vision"),
+                );
+            }
+        }
+        if let Err(ModelError::Lora { key: name, message }) = build::lora_config(lora).check() {
+            self.note(
+                format!("{key}.lora.{name}"),
+                format!("`{key}.lora.{name}` {message}"),
+                "change the value",
+            );
         }
     }
 

@@ -183,8 +183,28 @@ pub struct StageWire {
     pub recipe: RecipeWire,
     /// Steps, batches, optimizer and schedule.
     pub trainer: TrainerWire,
+    /// A low-rank adapter that learns in place of the model. It starts anew in each stage and is merged into the model at its end.
+    pub lora: Option<LoraWire>,
     /// A narrower choice of the training records for this stage.
     pub data: Option<StageDataWire>,
+}
+
+/// A low-rank adapter, under PEFT's names.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoraWire {
+    /// Rank of the two matrices of a layer.
+    pub r: Option<usize>,
+    /// Their product is scaled by this over the rank. The default is the rank.
+    pub lora_alpha: Option<f64>,
+    /// Share of a layer's inputs that the adapter does not see while learning.
+    pub lora_dropout: Option<f64>,
+    /// Whether the scale is over the square root of the rank.
+    pub use_rslora: Option<bool>,
+    /// Ends of the names of the layers to adapt, as `q_proj` or `self_attn.o_proj`, or `all-linear` alone.
+    pub target_modules: Option<Vec<String>>,
+    /// Whether `target_modules` also names layers of the vision tower and its merger.
+    pub vision: Option<bool>,
 }
 
 /// Steps, batches, optimizer (AdamW) and schedule.
@@ -217,6 +237,18 @@ pub struct TrainerWire {
     pub adam_epsilon: Option<f64>,
     /// Whether the vision tower keeps its weights.
     pub freeze_vision_tower: Option<bool>,
+    /// Whether the merger between tower and language model keeps its weights. The default is `freeze_vision_tower`.
+    pub freeze_merger: Option<bool>,
+    /// Whether the language model keeps its weights.
+    pub freeze_language_model: Option<bool>,
+    /// Highest learning rate of the vision tower. The default is `learning_rate`.
+    pub vision_lr: Option<f64>,
+    /// Highest learning rate of the merger. The default is `learning_rate`.
+    pub merger_lr: Option<f64>,
+    /// Memory for the features of clips that a frozen vision tower and merger have seen, in MiB. 0 is off.
+    pub vision_cache_mb: Option<u64>,
+    /// Room for the same in the run directory, in MiB, until the stage ends. 0 is off.
+    pub vision_cache_disk_mb: Option<u64>,
     /// Steps from one line of metrics to the next.
     pub logging_steps: Option<usize>,
     /// Steps from one checkpoint to the next. The end of a stage is always saved. 0 saves nothing else.

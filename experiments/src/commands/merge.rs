@@ -1,0 +1,42 @@
+//! `medgrpo merge`: an adapter into the weights it was trained on.
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::backend::AutodiffBackend;
+use medgrpo_model::{checkpoint::save_into, weights::SavePrecision};
+
+use crate::{
+    cli::MergeArgs,
+    device::{Job, run_on_cpu},
+    pretrained::load_model,
+    print,
+    run_dir::TEMPORARY_PREFIX,
+};
+
+struct Merge<'a>(&'a MergeArgs);
+
+pub(super) fn run(args: &MergeArgs) -> Result<()> {
+    if args.out.exists() {
+        bail!("{}: is there already; remove it, or give another --out", args.out.display());
+    }
+    run_on_cpu(Merge(args))
+}
+
+impl Job for Merge<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let Self(args) = self;
+        let (model, source) = load_model::<B::InnerBackend>(&args.model, Some(&args.adapter), device)?;
+        let parent = match args.out.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => std::path::Path::new("."),
+        };
+        let failed = || args.out.display().to_string();
+        std::fs::create_dir_all(parent).with_context(failed)?;
+        let temporary = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent)?;
+        save_into(&model, &source, SavePrecision::AsLoaded, temporary.path())?;
+        std::fs::rename(temporary.keep(), &args.out).with_context(failed)?;
+        print(&format!("merged model: {}", args.out.display()));
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! Models as the verbs take them: a checkpoint directory, perhaps with an adapter on it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use burn::tensor::backend::Backend;
+use medgrpo_model::{
+    checkpoint::{CheckpointSource, Pretrained},
+    lora::{Adaptable, load_adapter},
+    qwen2_5_vl::Qwen25Vl,
+};
+
+/// The model of `dir` with the adapter of another directory, if one is given, merged into its weights.
+pub(crate) fn load_model<B: Backend>(
+    dir: &Path,
+    adapter: Option<&Path>,
+    device: &B::Device,
+) -> Result<(Qwen25Vl<B>, CheckpointSource)> {
+    let (model, source) = Qwen25Vl::from_dir(dir, device)?;
+    let Some(adapter) = adapter else { return Ok((model, source)) };
+    let on_what = || format!("the adapter {} on the model {}", adapter.display(), dir.display());
+    Ok((load_adapter(model, adapter).with_context(on_what)?.merged(), source))
+}
