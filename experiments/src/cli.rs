@@ -198,6 +198,8 @@ pub enum BenchWhat {
     Train,
     /// Answers of `max_new_tokens` tokens
     Generate,
+    /// Whole GRPO steps: `num_generations` answers of `max_new_tokens` tokens to each prompt, rewards, update
+    Grpo,
     /// Decoding, resizing and tokenising
     Process,
 }
@@ -223,6 +225,9 @@ pub struct BenchArgs {
     /// Tokens to generate
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
+    /// Answers to each prompt of a GRPO step
+    #[arg(long, default_value_t = 8)]
+    pub num_generations: usize,
     /// Timed repetitions, after one to warm up
     #[arg(long, default_value_t = 5)]
     pub repetitions: usize,

@@ -195,7 +195,7 @@ fn one_file_holds_the_training_loop() {
     // `bench` times single steps on one batch: no data, no schedule, nothing learnt.
     assert_eq!(
         with_steps,
-        ["experiments/src/commands/bench.rs", "trainers/src/trainer.rs"],
+        ["experiments/src/commands/bench/mod.rs", "trainers/src/trainer.rs"],
         "the only training loop is trainers/src/trainer.rs: describe a new algorithm as a Recipe"
     );
     let optimizer = |source: &&Source| source.member() != "tests" && source.code().contains("burn::optim");

@@ -14,6 +14,12 @@ fn pair(dataset: &str, task: TaskKind) -> Pair {
     Pair { dataset: dataset.to_owned(), task, component: "iou".to_owned() }
 }
 
+/// Where a curve over the distribution of `values` takes each of `measured`.
+pub(super) fn on_values<const N: usize>(curve: &impl Curve, values: &[f32], measured: [f64; N]) -> [f64; N] {
+    let known = Distribution::of(pair("Any", TaskKind::Stg), values, 0).expect("there are values");
+    measured.map(|measured| curve.at(measured, &known))
+}
+
 /// Two datasets of one task, the second five times as narrow.
 fn calibration() -> Calibration {
     let values = |scale: f32| (0..=40).map(|i| scale * i as f32 / 40.0).collect::<Vec<f32>>();

@@ -18,20 +18,15 @@ impl Curve for MinMax {
 
 #[cfg(test)]
 mod tests {
-    use medgrpo_datasets::TaskKind;
-
     use super::*;
-    use crate::compose::normalise::Pair;
+    use crate::compose::normalise::contract::on_values;
 
     #[test]
     fn the_line_by_hand() {
-        let pair = Pair::new(&"A".into(), TaskKind::Stg, "iou");
-        let of = |values: &[f32]| Distribution::of(pair.clone(), values, 0).expect("there are values");
-        let (curve, known) = (MinMax { min_range: 0.5 }, of(&[2.0, 3.0, 6.0]));
-        for (x, expected) in [(2.0, 0.0), (3.0, 0.25), (6.0, 1.0), (8.0, 1.5), (1.0, -0.25)] {
-            assert_eq!(curve.at(x, &known), expected, "{x}");
-        }
+        let curve = MinMax { min_range: 0.5 };
+        let found = on_values(&curve, &[2.0, 3.0, 6.0], [2.0, 3.0, 6.0, 8.0, 1.0]);
+        assert_eq!(found, [0.0, 0.25, 1.0, 1.5, -0.25]);
         // Without width it is half a unit wide.
-        assert_eq!(curve.at(2.25, &of(&[2.0, 2.0])), 0.5);
+        assert_eq!(on_values(&curve, &[2.0, 2.0], [2.25]), [0.5]);
     }
 }

@@ -17,21 +17,16 @@ impl Curve for ZScore {
 
 #[cfg(test)]
 mod tests {
-    use medgrpo_datasets::TaskKind;
-
     use super::*;
-    use crate::compose::normalise::Pair;
+    use crate::compose::normalise::contract::on_values;
 
     #[test]
     fn the_line_by_hand() {
-        let pair = Pair::new(&"A".into(), TaskKind::Stg, "iou");
-        let of = |values: &[f32]| Distribution::of(pair.clone(), values, 0).expect("there are values");
+        let curve = ZScore { min_std: 0.5 };
         // Mean 3; deviations -2, 0 and 2 make a variance of 8 / 2.
-        let (curve, known) = (ZScore { min_std: 0.5 }, of(&[1.0, 3.0, 5.0]));
-        for (x, expected) in [(3.0, 0.0), (5.0, 1.0), (2.0, -0.5)] {
-            assert_eq!(curve.at(x, &known), expected, "{x}");
-        }
+        let found = on_values(&curve, &[1.0, 3.0, 5.0], [3.0, 5.0, 2.0]);
+        assert_eq!(found, [0.0, 1.0, -0.5]);
         // Without width it is half a unit wide.
-        assert_eq!(curve.at(2.25, &of(&[2.0, 2.0])), 0.5);
+        assert_eq!(on_values(&curve, &[2.0, 2.0], [2.25]), [0.5]);
     }
 }

@@ -1,6 +1,8 @@
 //! `medgrpo bench`: how long a step takes on this machine, for sizing it and for paired timings.
 
-use std::{sync::Arc, time::Instant};
+mod grpo;
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
 use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
@@ -24,6 +26,8 @@ use medgrpo_trainers::{
 use rayon::prelude::*;
 use serde::Serialize;
 
+use grpo::GrpoBench;
+
 use crate::{
     cli::{BenchArgs, BenchWhat},
     device::{Job, run_on, use_threads, workers},
@@ -40,7 +44,18 @@ struct BenchResult {
     max_sec: f64,
     tokens_per_step: usize,
     tokens_per_sec: f64,
+    /// Median seconds of each phase of a whole step.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    phases_sec: BTreeMap<String, f64>,
     peak_memory_bytes: Option<u64>,
+}
+
+/// What is asked, and the answer that is learnt or scored.
+#[derive(Clone)]
+struct Conversation {
+    origin: String,
+    messages: Vec<Message>,
+    answer: String,
 }
 
 struct Bench<'a> {
@@ -50,8 +65,8 @@ struct Bench<'a> {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    if args.batch_size == 0 || args.repetitions == 0 || args.seq_len < 4 {
-        bail!("--batch-size and --repetitions must be at least 1, --seq-len at least 4");
+    if args.batch_size == 0 || args.repetitions == 0 || args.num_generations == 0 || args.seq_len < 4 {
+        bail!("--batch-size, --num-generations and --repetitions must be at least 1, --seq-len at least 4");
     }
     use_threads(args.device.threads)?;
     let preparer = SamplePreparer {
@@ -62,25 +77,40 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let conversations = conversations(args, &preparer)?;
     let prepare = || -> Result<Vec<(Encoded, Vec<u32>)>> {
         // In parallel, as the samples of a training step are.
-        let prepared = conversations.par_iter().map(|(origin, messages, answer)| {
+        let prepared = conversations.par_iter().map(|Conversation { origin, messages, answer }| {
             let (prompt, answer) = preparer.encode_prompt(origin, messages, Some(answer))?;
             Ok((prompt, answer.unwrap_or_default()))
         });
         prepared.collect()
     };
+    let mut phases_sec = BTreeMap::new();
     let (seconds, tokens) = match args.what {
         BenchWhat::Process => {
             let batch = prepare()?;
             let tokens = batch.iter().map(|(prompt, answer)| prompt.input_ids.len() + answer.len()).sum();
             (time(args.repetitions, || prepare().map(|_| ()))?, tokens)
         }
+        BenchWhat::Grpo => {
+            let prompts: usize = prepare()?.iter().map(|(prompt, _)| prompt.input_ids.len()).sum();
+            let tokens = prompts + args.batch_size * args.num_generations * args.max_new_tokens;
+            let workers = workers(&args.device)?;
+            let job =
+                GrpoBench { args, preparer: preparer.clone(), conversations: conversations.clone(), workers };
+            let steps = run_on(args.device.device, job)?;
+            for phase in ["time/data", "time/collect", "time/update"] {
+                let mut seconds: Vec<f64> = steps.iter().map(|step| step[phase]).collect();
+                seconds.sort_by(f64::total_cmp);
+                phases_sec.insert(phase.to_owned(), seconds[seconds.len() / 2]);
+            }
+            (steps.iter().map(|step| step["step_time"]).collect(), tokens)
+        }
         _ => run_on(args.device.device, Bench { args, batch: prepare()?, workers: workers(&args.device)? })?,
     };
-    report(args, seconds, tokens)
+    report(args, seconds, tokens, phases_sec)
 }
 
 /// Conversations to work on: those of the data, repeated as needed, or one of plain text.
-fn conversations(args: &BenchArgs, preparer: &SamplePreparer) -> Result<Vec<(String, Vec<Message>, String)>> {
+fn conversations(args: &BenchArgs, preparer: &SamplePreparer) -> Result<Vec<Conversation>> {
     let Some(data) = &args.data else {
         let filler = " tissue".repeat(args.seq_len);
         let tokenizer = preparer.processor.tokenizer();
@@ -89,7 +119,8 @@ fn conversations(args: &BenchArgs, preparer: &SamplePreparer) -> Result<Vec<(Str
         let text =
             |from: usize, to: usize| tokenizer.decode(&ids[from.min(ids.len())..to.min(ids.len())], true);
         let message = Message { role: Role::User, content: vec![Content::Text(text(0, half)?)] };
-        let conversation = ("bench".to_owned(), vec![message], text(half, args.seq_len)?);
+        let answer = text(half, args.seq_len)?;
+        let conversation = Conversation { origin: "bench".to_owned(), messages: vec![message], answer };
         return Ok(vec![conversation; args.batch_size]);
     };
     let mut conversations = Vec::new();
@@ -98,7 +129,10 @@ fn conversations(args: &BenchArgs, preparer: &SamplePreparer) -> Result<Vec<(Str
         let origin = format!("{}, row {}", data.display(), record.index);
         match record.messages.pop().map(|last| (last.role, last.content)) {
             Some((Role::Assistant, content)) => match content.as_slice() {
-                [Content::Text(text)] => conversations.push((origin, record.messages, text.clone())),
+                [Content::Text(answer)] => {
+                    let answer = answer.clone();
+                    conversations.push(Conversation { origin, messages: record.messages, answer });
+                }
                 _ => bail!("{origin}: the answer must be one piece of text"),
             },
             _ => bail!("{origin}: the last message is not the assistant's"),
@@ -171,7 +205,7 @@ impl Job for Bench<'_> {
                 })?;
                 Ok((seconds, prompts.len() * self.args.max_new_tokens))
             }
-            BenchWhat::Forward | BenchWhat::Process => {
+            BenchWhat::Forward | BenchWhat::Process | BenchWhat::Grpo => {
                 let model = model.valid();
                 let seconds = time(repetitions, || {
                     let parts = groups.chunks(part).collect();
@@ -217,7 +251,12 @@ fn time(repetitions: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<
         .collect()
 }
 
-fn report(args: &BenchArgs, mut seconds: Vec<f64>, tokens: usize) -> Result<()> {
+fn report(
+    args: &BenchArgs,
+    mut seconds: Vec<f64>,
+    tokens: usize,
+    phases_sec: BTreeMap<String, f64>,
+) -> Result<()> {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let result = BenchResult {
@@ -229,6 +268,7 @@ fn report(args: &BenchArgs, mut seconds: Vec<f64>, tokens: usize) -> Result<()> 
         max_sec: seconds[seconds.len() - 1],
         tokens_per_step: tokens,
         tokens_per_sec: tokens as f64 / median,
+        phases_sec,
         peak_memory_bytes: peak_memory_bytes(),
     };
     if args.json {
@@ -247,6 +287,9 @@ fn report(args: &BenchArgs, mut seconds: Vec<f64>, tokens: usize) -> Result<()> 
         result.max_sec,
         result.tokens_per_sec
     ));
+    for (phase, seconds) in &result.phases_sec {
+        crate::print(&format!("  {phase}: {seconds:.4} s"));
+    }
     Ok(())
 }
 
