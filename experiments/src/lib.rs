@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod device;
 pub mod environment;
+mod events;
 mod output;
 pub mod predict;
 pub mod progress;

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     config::resolved,
+    events::EventFile,
     progress::Progress,
     rollouts::StoredGroup,
     run_dir::{JsonLines, Position},
@@ -38,6 +39,7 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) stage: &'a resolved::Stage,
     pub(super) metrics: &'a mut JsonLines,
     pub(super) rollouts: &'a mut JsonLines,
+    pub(super) events: EventFile,
     pub(super) checkpoints: PathBuf,
     pub(super) source: &'a CheckpointSource,
     pub(super) evaluator: Option<&'a Evaluator<'a>>,
@@ -83,7 +85,11 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         if self.saved == step && dir.exists() {
             return Ok(());
         }
-        self.metrics.sync().and_then(|()| self.rollouts.sync()).map_err(observer_error)?;
+        self.metrics
+            .sync()
+            .and_then(|()| self.rollouts.sync())
+            .and_then(|()| self.events.sync())
+            .map_err(observer_error)?;
         let state = TrainState {
             stage_index: self.stage_index,
             stage: self.stage.name.clone(),
@@ -141,6 +147,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
                 self.judged = stats;
             }
             self.metrics.append(at, &metrics).map_err(observer_error)?;
+            self.events.append(step, &metrics).map_err(observer_error)?;
         }
         let shown = match metrics.get("reward") {
             Some(reward) => format!("reward {reward:.3}"),

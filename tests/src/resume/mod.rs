@@ -1,5 +1,6 @@
 //! A run that was stopped goes on as if it had not been: the real binary on a small experiment, compared byte by byte.
 
+mod events;
 mod every_recipe;
 mod from_nothing;
 mod kills;
@@ -158,6 +159,7 @@ impl Run {
         let mut files = BTreeMap::new();
         collect(&self.path(), "", &mut files);
         let metrics = String::from_utf8(files.remove("metrics.jsonl").expect("a run has metrics")).unwrap();
+        events::assert_same_as_metrics(&self.path().join("tensorboard"), &metrics);
         files.insert("metrics.jsonl".to_owned(), without_times(&metrics).into_bytes());
         Outcome(files)
     }
@@ -185,12 +187,14 @@ impl Outcome {
 }
 
 /// Reads the files below `dir`, left out those that hold a time or the run's name, and checkpoints that a stop may add.
+/// The numbers of event files are compared with those of the metrics.
 fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for name in names(dir) {
         let path = dir.join(&name);
         let relative = format!("{prefix}{name}");
         let is_named =
-            ["config.toml", "environment.json", "index.html", "curves.svg", ".lock"].contains(&&*relative);
+            ["config.toml", "environment.json", "index.html", "curves.svg", "tensorboard", ".lock"]
+                .contains(&&*relative);
         let is_extra = (prefix == "checkpoints/" && !name.starts_with('.'))
             && !LAST_CHECKPOINTS.contains(&relative.as_str());
         if is_named || is_extra {
