@@ -2,6 +2,7 @@
 //!
 //! Only this crate prints, and only [`device`] names a backend.
 
+mod alarms;
 pub mod build;
 mod calibrate;
 mod cards;

@@ -37,12 +37,14 @@ use super::{
     summary,
 };
 use crate::{
+    alarms::{Alarmed, Alarms},
     build::{self, DataFile, EvalSplit, MixtureStream, Scoring, seed_of_stage},
     config::resolved::{Experiment, OnBadRow},
     device::Job,
     environment::Environment,
     events::EventFile,
     progress::Progress,
+    report::History,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir},
     stop,
 };
@@ -184,14 +186,21 @@ impl Job for TrainJob<'_> {
                     stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
                     source_state: running.recipe.source.state(),
                     stopped: false,
+                    alarms: self.alarms(&begin)?,
+                    alarmed: None,
                 };
                 model = running.run(
                     model.with_vision_trainable(!stage.trainer.freeze_vision_tower),
                     done,
                     &mut observer,
                 )?;
-                let stopped = observer.stopped;
+                let (stopped, alarmed) = (observer.stopped, observer.alarmed);
                 observer.progress.finish();
+                if let Some(step) = alarmed {
+                    summary::write(experiment, self.run_dir, &self.eval, &columns)?;
+                    let run = self.run_dir.path().display().to_string();
+                    return Err(Alarmed { stage: stage.name.clone(), step, run }.into());
+                }
                 if stopped {
                     return self.told_to_stop();
                 }
@@ -230,6 +239,20 @@ impl TrainJob<'_> {
             self.run_dir.path().display()
         ));
         Ok(())
+    }
+
+    /// The watch over a stage that learns from rewards, after a look at what it has logged.
+    fn alarms(&self, begin: &StageStart<'_>) -> Result<Option<Alarms>> {
+        if begin.stage.recipe.on_policy().is_none() {
+            return Ok(None);
+        }
+        let mut alarms = Alarms::new(self.experiment.alarms);
+        let history = History::read(&self.run_dir.path().join(METRICS_FILE))?;
+        if let Some(logged) = history.stages.get(&begin.index) {
+            // They were told when they were new.
+            alarms.look_back(logged);
+        }
+        Ok(Some(alarms))
     }
 
     fn stage<'d, B: AutodiffBackend>(

@@ -26,6 +26,7 @@ use super::{
     evaluation::Evaluator,
 };
 use crate::{
+    alarms::Alarms,
     config::resolved,
     events::EventFile,
     progress::Progress,
@@ -53,6 +54,10 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     /// What the source of completions had learned by then.
     pub(super) source_state: serde_json::Value,
     pub(super) stopped: bool,
+    /// The watch over a stage that learns from rewards.
+    pub(super) alarms: Option<Alarms>,
+    /// The step at which an alarm ended the run.
+    pub(super) alarmed: Option<usize>,
     /// Who judges captions, if anyone.
     pub(super) judge: Option<Arc<dyn Judge>>,
     /// What it had done when metrics were last written.
@@ -73,6 +78,17 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
             self.rollouts.append(at, &line).map_err(observer_error)?;
         }
         Ok(())
+    }
+
+    /// Looks at the numbers that are about to be logged, tells what has begun and adds it to them. Whether the run is to end.
+    fn alarm(&mut self, step: usize, metrics: &mut BTreeMap<String, f64>) -> bool {
+        let Some(alarms) = &mut self.alarms else { return false };
+        let begun = alarms.look(step, metrics);
+        for alarm in &begun {
+            tracing::warn!("alarm {} in step {step} of stage {}: {alarm}", alarm.name, self.stage.name);
+        }
+        metrics.extend(alarms.metrics());
+        !begun.is_empty() && alarms.stop()
     }
 
     fn save<M: Policy<B>>(
@@ -146,6 +162,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
                 metrics.extend(done.map(|(name, value)| (name.to_owned(), value)));
                 self.judged = stats;
             }
+            if self.alarm(step, &mut metrics) {
+                self.alarmed = Some(step);
+            }
             self.metrics.append(at, &metrics).map_err(observer_error)?;
             self.events.append(step, &metrics).map_err(observer_error)?;
         }
@@ -157,14 +176,12 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         self.progress.set(step);
 
         let interrupted = self.stop.load(Ordering::Relaxed);
-        if last || interrupted || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
+        let alarmed = self.alarmed.is_some();
+        if last || interrupted || alarmed || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
             self.save(step, model, learner)?;
         }
-        if interrupted && !last {
-            self.stopped = true;
-            return Ok(Flow::Stop);
-        }
-        Ok(Flow::Continue)
+        self.stopped = interrupted && !last;
+        Ok(if self.stopped || alarmed { Flow::Stop } else { Flow::Continue })
     }
 
     fn on_failure(

@@ -1,5 +1,6 @@
 //! A run that was stopped goes on as if it had not been: the real binary on a small experiment, compared byte by byte.
 
+mod alarms;
 mod events;
 mod every_recipe;
 mod from_nothing;

@@ -1,5 +1,6 @@
 //! From what was typed to what it means: the one place where defaults stand.
 
+mod alarms;
 mod recipe;
 mod rewards;
 
@@ -9,7 +10,7 @@ use medgrpo_datasets::TaskKind;
 
 use super::{
     resolved::{
-        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, LrSchedulerType, MaxNewTokens, ModelInit,
+        ALL_TASKS, Alarms, Data, EvalFile, Evaluate, Experiment, LrSchedulerType, MaxNewTokens, ModelInit,
         ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video, VisionInit,
     },
     wire::{
@@ -40,6 +41,7 @@ impl Experiment {
             video: Video::from_wire(&wire.video.unwrap_or_default()),
             stages: wire.stage.into_iter().map(|stage| Stage::from_wire(stage, &offered)).collect(),
             evaluate,
+            alarms: Alarms::from_wire(&wire.alarms.unwrap_or_default()),
             data,
         })
     }
