@@ -3,6 +3,7 @@
 //! Only this crate prints, and only [`device`] names a backend.
 
 mod alarms;
+mod archive;
 pub mod build;
 mod calibrate;
 mod cards;

@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inference;
 mod inspect;
+mod replay;
 mod rewards;
 mod score;
 mod submit;
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::MergePredictions(args) => crate::predict::merge(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Submit(args) => submit::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),

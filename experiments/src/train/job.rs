@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     alarms::{Alarmed, Alarms},
+    archive::{ARCHIVE_FILE, Archive},
     build::{self, DataFile, EvalSplit, MixtureStream, Scoring, seed_of_stage},
     config::resolved::{Experiment, OnBadRow},
     device::Job,
@@ -118,6 +119,7 @@ impl Job for TrainJob<'_> {
         });
         let mut metrics = self.run_dir.log(METRICS_FILE, position)?;
         let mut rollouts = self.run_dir.log(ROLLOUTS_FILE, position)?;
+        let mut archive = Archive::open(self.run_dir.path().join(ARCHIVE_FILE), position)?;
 
         let evaluator = experiment.evaluate.as_ref().map(|settings| Evaluator {
             splits: &self.eval,
@@ -173,6 +175,7 @@ impl Job for TrainJob<'_> {
                     stage,
                     metrics: &mut metrics,
                     rollouts: &mut rollouts,
+                    archive: &mut archive,
                     events: EventFile::open(&self.run_dir.tensorboard(index, &stage.name), done)?,
                     checkpoints: checkpoints.clone(),
                     source: &source,

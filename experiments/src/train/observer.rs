@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     alarms::Alarms,
+    archive::{Archive, ArchivedGroup},
     config::resolved,
     events::EventFile,
     progress::Progress,
@@ -40,6 +41,7 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) stage: &'a resolved::Stage,
     pub(super) metrics: &'a mut JsonLines,
     pub(super) rollouts: &'a mut JsonLines,
+    pub(super) archive: &'a mut Archive,
     pub(super) events: EventFile,
     pub(super) checkpoints: PathBuf,
     pub(super) source: &'a CheckpointSource,
@@ -66,18 +68,23 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> RunObserver<'_, B> {
     fn log_rollouts(&mut self, at: Position, report: &StepReport<'_>) -> Result<(), TrainError> {
-        for (group, advantages) in report.groups.iter().zip(report.advantages) {
+        let mut tokens = Vec::new();
+        for ((group, advantages), log_probs) in
+            report.groups.iter().zip(report.advantages).zip(report.log_probs)
+        {
             if group.completions.iter().all(|completion| completion.score.is_none()) {
                 continue;
             }
             let line = StoredGroup::new(group, Ok(advantages));
             self.rollouts.append(at, &line).map_err(observer_error)?;
+            tokens.push(ArchivedGroup::new(at, group, Some(log_probs)));
         }
         for dropped in report.dropped {
             let line = StoredGroup::new(&dropped.group, Err(dropped.reason));
             self.rollouts.append(at, &line).map_err(observer_error)?;
+            tokens.push(ArchivedGroup::new(at, &dropped.group, None));
         }
-        Ok(())
+        self.archive.append(&tokens).map_err(observer_error)
     }
 
     /// Looks at the numbers that are about to be logged, tells what has begun and adds it to them. Whether the run is to end.
@@ -104,6 +111,7 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         self.metrics
             .sync()
             .and_then(|()| self.rollouts.sync())
+            .and_then(|()| self.archive.sync())
             .and_then(|()| self.events.sync())
             .map_err(observer_error)?;
         let state = TrainState {

@@ -6,6 +6,7 @@ mod every_recipe;
 mod from_nothing;
 mod kills;
 mod lengths;
+mod replayed;
 mod rescored;
 mod side_by_side;
 mod stops;
@@ -179,7 +180,12 @@ impl Outcome {
     fn assert_equal(&self, other: &Self, what: &str) {
         let names = |outcome: &Self| outcome.0.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(self), names(other), "{what}: the files");
-        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-medgrpo.jsonl"] {
+        for wanted in [
+            "model/model.safetensors",
+            "rollouts.jsonl",
+            "rollouts-tokens.jsonl.gz",
+            "predictions/test-medgrpo.jsonl",
+        ] {
             assert!(self.0.contains_key(wanted), "{wanted} is not compared");
         }
         let differing: Vec<_> = self.0.keys().filter(|name| self.0[*name] != other.0[*name]).collect();
