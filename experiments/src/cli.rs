@@ -13,6 +13,9 @@ pub use eval::{EvalArgs, JudgeArgs, RulesArg, SubmitArgs};
 use crate::device::Device;
 
 mod generate;
+mod replay;
+
+pub use replay::ReplayArgs;
 
 pub use generate::{
     GenerateArgs, MergePredictionsArgs, ModelArg, OnBadRowArg, RecordsArgs, Shard, TokenLimits,
@@ -48,6 +51,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Time forward passes, training steps, generation or preprocessing
     Bench(BenchArgs),
+    /// What another recipe would make of a run's recorded completions: advantages, losses and weights in the gradient,
+    /// without a model
+    Replay(ReplayArgs),
     /// What answers are worth: the ten numbers of the leaderboard, by its rules or strict ones
     Eval(EvalArgs),
     /// Write or look through a file for the leaderboard

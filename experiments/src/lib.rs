@@ -2,6 +2,8 @@
 //!
 //! Only this crate prints, and only [`device`] names a backend.
 
+mod alarms;
+mod archive;
 pub mod build;
 mod calibrate;
 mod cards;
@@ -10,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod device;
 pub mod environment;
+mod events;
 mod output;
 pub mod predict;
 mod pretrained;

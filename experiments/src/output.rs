@@ -8,7 +8,7 @@ use std::{
 use medgrpo_trainers::TrainError;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{commands::Violated, predict::Unfinished};
+use crate::{alarms::Alarmed, commands::Violated, predict::Unfinished};
 
 /// Warnings and, with `RUST_LOG`, more to stderr.
 pub fn init_logging() {
@@ -39,13 +39,13 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
-/// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed, answers are left to give, or
-/// a check found what it looks for.
+/// Says what went wrong. Exit code 2: something the user can mend; 1: training itself failed or was ended by an alarm,
+/// answers are left to give, or a check found what it looks for.
 pub fn report_failure(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {}", message(error));
     match error.downcast_ref::<TrainError>() {
         Some(TrainError::NotFinite { .. }) => ExitCode::from(1),
-        _ if error.is::<Violated>() || error.is::<Unfinished>() => ExitCode::from(1),
+        _ if error.is::<Violated>() || error.is::<Unfinished>() || error.is::<Alarmed>() => ExitCode::from(1),
         _ => ExitCode::from(2),
     }
 }

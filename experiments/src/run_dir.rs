@@ -48,7 +48,7 @@ pub enum RunDirError {
 }
 
 impl RunDirError {
-    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(path),
@@ -165,6 +165,11 @@ impl RunDir {
     /// Where predictions go.
     pub fn predictions(&self) -> PathBuf {
         self.root.join("predictions")
+    }
+
+    /// Where the numbers of a stage go for TensorBoard: each stage is a run there, with its own steps.
+    pub fn tensorboard(&self, stage_index: usize, stage: &str) -> PathBuf {
+        self.root.join("tensorboard").join(format!("{stage_index:02}-{stage}"))
     }
 
     /// Writes the resolved experiment, unless an earlier start did, and adds this start's environment; from then on the

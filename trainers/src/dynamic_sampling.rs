@@ -78,7 +78,8 @@ pub(crate) fn collect<B: AutodiffBackend, M: Policy<B>>(
         };
         collected.num_rounds += 1;
         for group in recipe.source.collect(policy, batch.samples, seed, device)? {
-            match recipe.dynamic_sampling.as_ref().map(|sampling| sampling.filter.verdict(&group)) {
+            let sampling = recipe.dynamic_sampling.as_ref();
+            match sampling.map(|sampling| sampling.filter.verdict(&group.completions)) {
                 None | Some(Verdict::Keep) => collected.kept.push(group),
                 Some(Verdict::Drop(reason)) => collected.dropped.push(DroppedGroup { group, reason }),
             }

@@ -20,6 +20,7 @@ pub mod predict;
 pub mod prepare;
 pub mod recipe;
 pub mod recipes;
+pub mod replay;
 pub mod rollout;
 pub mod schedule;
 pub mod seed;

@@ -47,7 +47,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
     /// Gradients of one piece of a step, and its share of the metrics.
     ///
     /// `old` holds the log-probabilities of the policy that drew the completions; where it is empty, `model` is that
-    /// policy, and they are left there if another iteration will ask for them.
+    /// policy, and they are left there if another iteration or the report will ask for them.
     pub(crate) fn run(
         &self,
         model: &M,
@@ -88,7 +88,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             Some(data) => Tensor::from_data(data.clone(), self.device),
             None => {
                 let detached = log_probs.clone().detach();
-                if self.recipe.num_iterations > 1 {
+                if self.recipe.num_iterations > 1 || is_scored(&completions) {
                     *old = Some(detached.to_data());
                 }
                 detached
@@ -130,6 +130,33 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         let values = Tensor::cat(values, 0).into_data().convert::<f32>();
         Ok((loss, names.into_iter().zip(values.iter::<f32>().map(f64::from)).collect()))
     }
+}
+
+/// Whether these are completions of a policy, not demonstrations.
+fn is_scored(completions: &[&RolloutCompletion]) -> bool {
+    completions.iter().any(|completion| completion.score.is_some())
+}
+
+/// By group, completion and token.
+pub(crate) type LogProbs = Vec<Vec<Vec<f32>>>;
+
+/// The log-probabilities that pieces left behind; nothing for what left none.
+pub(crate) fn by_completion(
+    groups: &[RolloutGroup],
+    pieces: &[Vec<Slice>],
+    left: &[Option<TensorData>],
+) -> LogProbs {
+    let mut found: LogProbs = groups.iter().map(|group| vec![Vec::new(); group.completions.len()]).collect();
+    for (piece, data) in pieces.iter().zip(left) {
+        let Some(data) = data else { continue };
+        let values: Vec<f32> = data.iter::<f32>().collect();
+        let places = piece.iter().flat_map(|slice| slice.places());
+        for ((group, completion), row) in places.zip(values.chunks(data.shape[1].max(1))) {
+            let num_tokens = groups[group].completions[completion].token_ids.len();
+            found[group][completion] = row[..num_tokens].to_vec();
+        }
+    }
+    found
 }
 
 /// What the engines that drew the completions said, `[sequences, tokens]`; where one drew with the policy itself, the
@@ -175,13 +202,18 @@ fn padded(mut row: Vec<f32>, width: usize) -> Vec<f32> {
 /// Some of a group's completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slice {
-    group: usize,
+    pub(crate) group: usize,
     first: usize,
     count: usize,
 }
 
 impl Slice {
-    fn of<T>(self, completions: &[T]) -> &[T] {
+    /// (group, completion) of each.
+    pub(crate) fn places(self) -> impl Iterator<Item = (usize, usize)> {
+        (self.first..self.first + self.count).map(move |completion| (self.group, completion))
+    }
+
+    pub(crate) fn of<T>(self, completions: &[T]) -> &[T] {
         &completions[self.first..self.first + self.count]
     }
 
@@ -197,9 +229,14 @@ impl Slice {
 ///
 /// Groups of similar prompt length go together, which keeps padding small.
 pub(crate) fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
+    let sizes = groups.iter().map(|group| (group.completions.len(), group.prepared.prompt.input_ids.len()));
+    cut_sizes(&sizes.collect::<Vec<_>>(), size)
+}
+
+/// The same for groups of so many completions and tokens of prompt.
+pub(crate) fn cut_sizes(groups: &[(usize, usize)], size: usize) -> Vec<Vec<Slice>> {
     let mut slices: Vec<Slice> = Vec::new();
-    for (group, members) in groups.iter().enumerate() {
-        let total = members.completions.len();
+    for (group, &(total, _)) in groups.iter().enumerate() {
         let parts = total.div_ceil(size);
         slices.extend((0..parts).map(|part| {
             let (first, end) = (part * total / parts, (part + 1) * total / parts);
@@ -207,9 +244,7 @@ pub(crate) fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
         }));
     }
     slices.retain(|slice| slice.count > 0);
-    slices.sort_by_key(|slice| {
-        (slice.count, groups[slice.group].prepared.prompt.input_ids.len(), slice.group, slice.first)
-    });
+    slices.sort_by_key(|slice| (slice.count, groups[slice.group].1, slice.group, slice.first));
     let mut pieces: Vec<Vec<Slice>> = Vec::new();
     for slice in slices {
         match pieces.last_mut() {

@@ -17,7 +17,7 @@ use crate::{
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, rollout_metrics},
-    micro_batch::{MicroBatchPass, Slice, StepData, cut},
+    micro_batch::{LogProbs, MicroBatchPass, Slice, StepData, by_completion, cut},
     recipe::{Policy, Recipe},
     rollout::{RolloutCompletion, RolloutGroup},
     seed::derive_seed,
@@ -45,6 +45,9 @@ pub struct StepReport<'a> {
     pub groups: &'a [RolloutGroup],
     /// Advantage of every completion.
     pub advantages: &'a [Vec<f32>],
+    /// Log-probability of every token of every completion under the policy that drew it, as the update has computed them;
+    /// empty for demonstrations.
+    pub log_probs: &'a [Vec<Vec<f32>>],
     /// What was drawn and not learned from.
     pub dropped: &'a [DroppedGroup],
     /// Place of the sample stream after this step.
@@ -152,13 +155,16 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             }
             let outcome;
             (model, outcome) = self.update(model, groups, &advantages, (done, seed), &mut metrics);
-            if let Err(Failure { error, iteration }) = outcome {
-                // After an iteration of the step the model is that of no step.
-                if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
-                    observer.on_failure(groups, &model, &self.learner, done)?;
+            let log_probs = match outcome {
+                Ok(log_probs) => log_probs,
+                Err(Failure { error, iteration }) => {
+                    // After an iteration of the step the model is that of no step.
+                    if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
+                        observer.on_failure(groups, &model, &self.learner, done)?;
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
+            };
             let total = started.elapsed();
             metrics.insert("step_time".to_owned(), total.as_secs_f64());
             metrics.insert("time/data".to_owned(), collected.waited.as_secs_f64());
@@ -170,6 +176,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 metrics,
                 groups,
                 advantages: &advantages,
+                log_probs: &log_probs,
                 dropped: &collected.dropped,
                 stream_state: &collected.stream_state,
                 source_state: &self.recipe.source.state(),
@@ -181,7 +188,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         Ok(model)
     }
 
-    /// One step of the optimizer, or as many as the recipe iterates. On failure the model is that of the last good one.
+    /// One step of the optimizer, or as many as the recipe iterates; gives the log-probabilities of the report. On failure the
+    /// model is that of the last good one.
     fn update(
         &mut self,
         mut model: M,
@@ -189,10 +197,10 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         advantages: &[Vec<f32>],
         (done, seed): (usize, u64),
         metrics: &mut Metrics,
-    ) -> (M, Result<(), Failure>) {
+    ) -> (M, Result<LogProbs, Failure>) {
         let pieces = cut(groups, self.config.micro_batch_size);
         if pieces.is_empty() {
-            return (model, Ok(()));
+            return (model, Ok(Vec::new()));
         }
         let completions = || groups.iter().flat_map(|group| &group.completions);
         let learned = completions().filter(|completion| !self.recipe.leaves_out(completion));
@@ -229,7 +237,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             // The last iteration's numbers: the ones in which the ratio has moved furthest.
             metrics.extend(sums);
         }
-        (model, Ok(()))
+        let log_probs = by_completion(groups, &pieces, &old);
+        (model, Ok(log_probs))
     }
 
     /// Runs all pieces forward and backward, as many at a time as there are workers; gives their metrics.

@@ -19,7 +19,7 @@ use crate::config::resolved::{
 };
 
 /// The recipe's loss and advantage.
-pub(super) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
+pub(crate) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
     let level = match config.importance_sampling_level {
         Some(ImportanceSamplingLevel::Sequence) => Level::Sequence,
         Some(ImportanceSamplingLevel::Token) | None => Level::Token,
@@ -56,7 +56,7 @@ pub(super) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
 }
 
 /// Drawing again for groups without a signal, where the experiment asks for it.
-pub(super) fn dynamic_sampling(config: &Policy) -> Option<DynamicSampling> {
+pub(crate) fn dynamic_sampling(config: &Policy) -> Option<DynamicSampling> {
     let (tolerance, max_rounds) = (config.dynamic_sampling.tolerance?, config.dynamic_sampling.max_rounds?);
     Some(DynamicSampling { filter: Box::new(ZeroVariance { tolerance: tolerance as f32 }), max_rounds })
 }

@@ -9,6 +9,7 @@ mod generate;
 mod inference;
 mod inspect;
 mod merge;
+mod replay;
 mod rewards;
 mod score;
 mod submit;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Submit(args) => submit::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),

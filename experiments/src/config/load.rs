@@ -37,13 +37,11 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Experiment, ConfigError
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    let locate = |key: &str, message: String, help: Option<String>| Problem {
-        origin: Some(tree.nearest(key).origin.clone()),
-        message,
-        help,
-    };
-    let wire =
-        ExperimentWire::deserialize(tree.to_toml()).map_err(|error| locate("", error.to_string(), None))?;
+    let wire = ExperimentWire::deserialize(tree.to_toml()).map_err(|error| Problem {
+        origin: Some(tree.origin.clone()),
+        message: error.to_string(),
+        help: None,
+    })?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut findings = validate_choices(&wire);
     let experiment = Experiment::from_wire(wire, &name);
@@ -51,14 +49,20 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Experiment, ConfigError
     match experiment {
         Some(experiment) if findings.is_empty() => Ok(experiment),
         _ => {
-            let problem = |finding: Finding| locate(&finding.key, finding.message, Some(finding.help));
+            let problem = |finding: Finding| problem_at(&tree, finding);
             Err(ConfigError { problems: findings.into_iter().map(problem).collect() })
         }
     }
 }
 
+/// A finding with the place where its key was typed.
+pub(super) fn problem_at(tree: &Node, finding: Finding) -> Problem {
+    let Finding { key, message, help } = finding;
+    Problem { origin: Some(tree.nearest(&key).origin.clone()), message, help: Some(help) }
+}
+
 /// Reads one file and, below it, its `base`. `open` holds the files being read, outermost first.
-fn read_file(path: &Path, open: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
+pub(super) fn read_file(path: &Path, open: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
     let failure = |message: String, help: &str| Problem {
         origin: None,
         message: format!("{}: {message}", path.display()),
@@ -136,7 +140,7 @@ fn apply_set_table(tree: &mut Node, set: Node) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn apply_override(tree: &mut Node, text: &str) -> Result<(), ConfigError> {
+pub(super) fn apply_override(tree: &mut Node, text: &str) -> Result<(), ConfigError> {
     let origin = Origin::Set(text.into());
     let Some((key, typed)) = text.split_once('=') else {
         let help = Some("write --set key.path=value".to_owned());

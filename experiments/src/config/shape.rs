@@ -209,7 +209,10 @@ mod tests {
     fn the_schema_is_read_whole() {
         let shape = Shape::experiment();
         let names: Vec<_> = shape.keys().iter().map(|key| key.name.as_str()).collect();
-        assert_eq!(names, ["seed", "out", "practice", "model", "data", "video", "stage", "evaluate"]);
+        assert_eq!(
+            names,
+            ["seed", "out", "practice", "model", "data", "video", "stage", "evaluate", "alarms"]
+        );
         let stage = &shape.keys()[6].shape;
         let Shape::List(stage) = stage else { panic!("stage is {stage:?}") };
         let recipe = &stage.keys()[1];

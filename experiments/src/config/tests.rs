@@ -389,6 +389,9 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("stage.1.recipe.epsilon=1.5", "below 1"),
         ("evaluate.splits=[\"train\"]", "the splits are test"),
         ("evaluate.batch_size=0", "at least 1"),
+        ("alarms.window=0", "at least 1"),
+        ("alarms.max_truncated_share=1", "below 1"),
+        ("alarms.max_length_factor=0.5", "0 (off) or above 1"),
         ("evaluate.max_new_tokens.dvc=0", "`evaluate.max_new_tokens.dvc` is 0"),
     ];
     for (set, expected) in cases {

@@ -164,6 +164,27 @@ impl Node {
         }
     }
 
+    /// Takes the key at a dotted path out of its table; whether it was there.
+    pub(super) fn remove(&mut self, path: &str) -> bool {
+        let mut node = self;
+        let (above, name) = path.rsplit_once('.').unwrap_or(("", path));
+        for part in above.split('.').filter(|part| !part.is_empty()) {
+            let next = match &mut node.value {
+                Tree::Table(table) => table.get_mut(part),
+                Tree::List(items) => part.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+                Tree::Leaf(_) => None,
+            };
+            match next {
+                Some(next) => node = next,
+                None => return false,
+            }
+        }
+        match &mut node.value {
+            Tree::Table(table) => table.remove(name).is_some(),
+            _ => false,
+        }
+    }
+
     /// The node at a dotted path, or the deepest one above it.
     pub(super) fn nearest(&self, path: &str) -> &Self {
         let mut node = self;

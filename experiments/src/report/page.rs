@@ -17,6 +17,8 @@ pub struct Page {
     pub title: String,
     /// Facts in a line each: (name, value).
     pub facts: Vec<(String, String)>,
+    /// What went wrong in training: (where and what, the whole of it).
+    pub alarms: Vec<(String, String)>,
     /// The evaluation.
     pub table: Option<EvaluationTable>,
     /// The curves, as [`curves_svg`](super::curves_svg) draws them.
@@ -90,6 +92,7 @@ pub fn page_html(page: &Page) -> Result<String, ReportError> {
     let context = context! {
         title => page.title,
         facts => page.facts,
+        alarms => page.alarms,
         table => table,
         curves => curves,
         pictures => pictures,
@@ -113,6 +116,7 @@ mod tests {
         Page {
             title: bad.clone(),
             facts: vec![(bad.clone(), bad.clone())],
+            alarms: vec![(bad.clone(), bad.clone())],
             table: Some(EvaluationTable {
                 columns: EvaluationTable::columns_of(false, true, std::slice::from_ref(&bad)),
                 rows: vec![Row { metric: bad.clone(), num_records: 1, values: vec![Some(0.0), Some(1.0)] }],
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_empty_is_left_out() {
         let html = page_html(&Page { title: "empty".to_owned(), ..Page::default() }).unwrap();
-        for heading in ["Evaluation", "Curves", "Calibration", "Samples", "Configuration"] {
+        for heading in ["Alarms", "Evaluation", "Curves", "Calibration", "Samples", "Configuration"] {
             assert!(!html.contains(&format!("<h2>{heading}")), "{heading}");
         }
     }

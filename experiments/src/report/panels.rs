@@ -1,12 +1,13 @@
 //! Which metrics of a stage are drawn together, and in which order.
 //!
 //! Panels follow the trainer's names: `loss`, `reward` ± `reward_std`, `rewards/<task>/<source>/mean`, `raw/…` and
-//! `parts/…` likewise, `kl`, `entropy`, `completions/*_length`, `dynamic_sampling/…`, `time/…`, `eval/…`. A metric that is not known here gets a
+//! `parts/…` likewise, `kl`, `entropy`, `completions/*_length`, `dynamic_sampling/…`, `alarm/…`, `time/…`, `eval/…`. A metric that is not known here gets a
 //! panel of its own, so that nothing is left out.
 
 use std::collections::BTreeMap;
 
 use super::history::StageHistory;
+use crate::alarms;
 
 /// A line, and where it is a mean the band around it.
 pub(super) struct Series {
@@ -94,6 +95,8 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     }
     let (names, series) = family("clip_ratio/", "_mean");
     take("share of tokens clipped", &names, series);
+    let (names, series) = family(alarms::PREFIX, "");
+    take("alarms that are on", &names, series);
     take("gradient norm", &["grad_norm"], alone("grad_norm"));
     take("learning rate", &["learning_rate"], alone("learning_rate"));
 

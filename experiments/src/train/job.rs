@@ -36,11 +36,15 @@ use super::{
     summary,
 };
 use crate::{
+    alarms::{Alarmed, Alarms},
+    archive::{ARCHIVE_FILE, Archive},
     build::{self, DataFile, EvalSplit, MixtureStream, Scoring, seed_of_stage},
     config::resolved::{Experiment, OnBadRow},
     device::Job,
     environment::Environment,
+    events::EventFile,
     progress::Progress,
+    report::History,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, TEMPORARY_PREFIX},
     stop,
 };
@@ -127,6 +131,7 @@ impl Job for TrainJob<'_> {
         });
         let mut metrics = self.run_dir.log(METRICS_FILE, position)?;
         let mut rollouts = self.run_dir.log(ROLLOUTS_FILE, position)?;
+        let mut archive = Archive::open(self.run_dir.path().join(ARCHIVE_FILE), position)?;
 
         let evaluator = experiment.evaluate.as_ref().map(|settings| Evaluator {
             splits: &self.eval,
@@ -176,6 +181,8 @@ impl Job for TrainJob<'_> {
                     stage,
                     metrics: &mut metrics,
                     rollouts: &mut rollouts,
+                    archive: &mut archive,
+                    events: EventFile::open(&self.run_dir.tensorboard(index, &stage.name), done)?,
                     checkpoints: models.checkpoints.clone(),
                     source: &source,
                     base_name: models.base_name(index),
@@ -189,10 +196,17 @@ impl Job for TrainJob<'_> {
                     stream_state: resumed.map_or(serde_json::Value::Null, |(_, state)| state.stream.clone()),
                     source_state: running.recipe.source.state(),
                     stopped: false,
+                    alarms: self.alarms(&begin)?,
+                    alarmed: None,
                 };
                 model = running.run(model, done, &mut observer)?;
-                let stopped = observer.stopped;
+                let (stopped, alarmed) = (observer.stopped, observer.alarmed);
                 observer.progress.finish();
+                if let Some(step) = alarmed {
+                    summary::write(experiment, self.run_dir, &self.eval, &columns)?;
+                    let run = self.run_dir.path().display().to_string();
+                    return Err(Alarmed { stage: stage.name.clone(), step, run }.into());
+                }
                 if stopped {
                     return self.told_to_stop();
                 }
@@ -237,6 +251,20 @@ impl TrainJob<'_> {
             self.run_dir.path().display()
         ));
         Ok(())
+    }
+
+    /// The watch over a stage that learns from rewards, after a look at what it has logged.
+    fn alarms(&self, begin: &StageStart<'_>) -> Result<Option<Alarms>> {
+        if begin.stage.recipe.on_policy().is_none() {
+            return Ok(None);
+        }
+        let mut alarms = Alarms::new(self.experiment.alarms);
+        let history = History::read(&self.run_dir.path().join(METRICS_FILE))?;
+        if let Some(logged) = history.stages.get(&begin.index) {
+            // They were told when they were new.
+            alarms.look_back(logged);
+        }
+        Ok(Some(alarms))
     }
 
     fn stage<'d, B: AutodiffBackend>(

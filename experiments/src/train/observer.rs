@@ -27,7 +27,10 @@ use super::{
     stage_model::stored,
 };
 use crate::{
+    alarms::Alarms,
+    archive::{Archive, ArchivedGroup},
     config::resolved,
+    events::EventFile,
     progress::Progress,
     rollouts::StoredGroup,
     run_dir::{JsonLines, Position},
@@ -39,6 +42,8 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) stage: &'a resolved::Stage,
     pub(super) metrics: &'a mut JsonLines,
     pub(super) rollouts: &'a mut JsonLines,
+    pub(super) archive: &'a mut Archive,
+    pub(super) events: EventFile,
     pub(super) checkpoints: PathBuf,
     pub(super) source: &'a CheckpointSource,
     /// What the model below the stage's adapter goes by.
@@ -54,6 +59,10 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     /// What the source of completions had learned by then.
     pub(super) source_state: serde_json::Value,
     pub(super) stopped: bool,
+    /// The watch over a stage that learns from rewards.
+    pub(super) alarms: Option<Alarms>,
+    /// The step at which an alarm ended the run.
+    pub(super) alarmed: Option<usize>,
     /// Who judges captions, if anyone.
     pub(super) judge: Option<Arc<dyn Judge>>,
     /// What it had done when metrics were last written.
@@ -62,18 +71,34 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> RunObserver<'_, B> {
     fn log_rollouts(&mut self, at: Position, report: &StepReport<'_>) -> Result<(), TrainError> {
-        for (group, advantages) in report.groups.iter().zip(report.advantages) {
+        let mut tokens = Vec::new();
+        for ((group, advantages), log_probs) in
+            report.groups.iter().zip(report.advantages).zip(report.log_probs)
+        {
             if group.completions.iter().all(|completion| completion.score.is_none()) {
                 continue;
             }
             let line = StoredGroup::new(group, Ok(advantages));
             self.rollouts.append(at, &line).map_err(observer_error)?;
+            tokens.push(ArchivedGroup::new(at, group, Some(log_probs)));
         }
         for dropped in report.dropped {
             let line = StoredGroup::new(&dropped.group, Err(dropped.reason));
             self.rollouts.append(at, &line).map_err(observer_error)?;
+            tokens.push(ArchivedGroup::new(at, &dropped.group, None));
         }
-        Ok(())
+        self.archive.append(&tokens).map_err(observer_error)
+    }
+
+    /// Looks at the numbers that are about to be logged, tells what has begun and adds it to them. Whether the run is to end.
+    fn alarm(&mut self, step: usize, metrics: &mut BTreeMap<String, f64>) -> bool {
+        let Some(alarms) = &mut self.alarms else { return false };
+        let begun = alarms.look(step, metrics);
+        for alarm in &begun {
+            tracing::warn!("alarm {} in step {step} of stage {}: {alarm}", alarm.name, self.stage.name);
+        }
+        metrics.extend(alarms.metrics());
+        !begun.is_empty() && alarms.stop()
     }
 
     fn save<M: Policy<B>>(
@@ -86,7 +111,12 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
         if self.saved == step && dir.exists() {
             return Ok(());
         }
-        self.metrics.sync().and_then(|()| self.rollouts.sync()).map_err(observer_error)?;
+        self.metrics
+            .sync()
+            .and_then(|()| self.rollouts.sync())
+            .and_then(|()| self.archive.sync())
+            .and_then(|()| self.events.sync())
+            .map_err(observer_error)?;
         let state = TrainState {
             stage_index: self.stage_index,
             stage: self.stage.name.clone(),
@@ -144,7 +174,11 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
                 metrics.extend(done.map(|(name, value)| (name.to_owned(), value)));
                 self.judged = stats;
             }
+            if self.alarm(step, &mut metrics) {
+                self.alarmed = Some(step);
+            }
             self.metrics.append(at, &metrics).map_err(observer_error)?;
+            self.events.append(step, &metrics).map_err(observer_error)?;
         }
         let shown = match metrics.get("reward") {
             Some(reward) => format!("reward {reward:.3}"),
@@ -154,14 +188,12 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         self.progress.set(step);
 
         let interrupted = self.stop.load(Ordering::Relaxed);
-        if last || interrupted || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
+        let alarmed = self.alarmed.is_some();
+        if last || interrupted || alarmed || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
             self.save(step, model, learner)?;
         }
-        if interrupted && !last {
-            self.stopped = true;
-            return Ok(Flow::Stop);
-        }
-        Ok(Flow::Continue)
+        self.stopped = interrupted && !last;
+        Ok(if self.stopped || alarmed { Flow::Stop } else { Flow::Continue })
     }
 
     fn on_failure(

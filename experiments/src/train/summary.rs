@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::evaluation::SplitResult;
 use crate::{
+    alarms::Alarms,
     build::EvalSplit,
     calibrate::calibration_file,
     cards::{answer, card},
@@ -61,6 +62,7 @@ pub(super) fn write(
     let page = Page {
         title: root.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned()),
         facts: facts(experiment),
+        alarms: alarms(experiment, &history),
         table: (!columns.is_empty()).then_some(table),
         curves_svg: Some(curves),
         calibrations: calibrations(root, &stages)?,
@@ -70,6 +72,18 @@ pub(super) fn write(
     };
     write_atomic(&root.join(PAGE_FILE), page_html(&page)?.as_bytes())?;
     Ok(())
+}
+
+/// Every alarm of the run, with its place.
+fn alarms(experiment: &Experiment, history: &History) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    for (index, stage) in experiment.stages.iter().enumerate() {
+        let logged = history.stages.get(&index).filter(|_| stage.recipe.on_policy().is_some());
+        for alarm in logged.into_iter().flat_map(|logged| Alarms::new(experiment.alarms).look_back(logged)) {
+            told.push((format!("{}, step {}: {}", stage.name, alarm.step, alarm.name), alarm.to_string()));
+        }
+    }
+    told
 }
 
 /// The pictures of the stages' own calibrations.

@@ -1,10 +1,13 @@
 //! A run that was stopped goes on as if it had not been: the real binary on a small experiment, compared byte by byte.
 
 mod adapters;
+mod alarms;
+mod events;
 mod every_recipe;
 mod from_nothing;
 mod kills;
 mod lengths;
+mod replayed;
 mod rescored;
 mod side_by_side;
 mod stops;
@@ -159,6 +162,7 @@ impl Run {
         let mut files = BTreeMap::new();
         collect(&self.path(), "", &mut files);
         let metrics = String::from_utf8(files.remove("metrics.jsonl").expect("a run has metrics")).unwrap();
+        events::assert_same_as_metrics(&self.path().join("tensorboard"), &metrics);
         files.insert("metrics.jsonl".to_owned(), without_times(&metrics).into_bytes());
         Outcome(files)
     }
@@ -177,7 +181,12 @@ impl Outcome {
     fn assert_equal(&self, other: &Self, what: &str) {
         let names = |outcome: &Self| outcome.0.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(self), names(other), "{what}: the files");
-        for wanted in ["model/model.safetensors", "rollouts.jsonl", "predictions/test-medgrpo.jsonl"] {
+        for wanted in [
+            "model/model.safetensors",
+            "rollouts.jsonl",
+            "rollouts-tokens.jsonl.gz",
+            "predictions/test-medgrpo.jsonl",
+        ] {
             assert!(self.0.contains_key(wanted), "{wanted} is not compared");
         }
         let differing: Vec<_> = self.0.keys().filter(|name| self.0[*name] != other.0[*name]).collect();
@@ -186,12 +195,14 @@ impl Outcome {
 }
 
 /// Reads the files below `dir`, left out those that hold a time or the run's name, and checkpoints that a stop may add.
+/// The numbers of event files are compared with those of the metrics.
 fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for name in names(dir) {
         let path = dir.join(&name);
         let relative = format!("{prefix}{name}");
         let is_named =
-            ["config.toml", "environment.json", "index.html", "curves.svg", ".lock"].contains(&&*relative);
+            ["config.toml", "environment.json", "index.html", "curves.svg", "tensorboard", ".lock"]
+                .contains(&&*relative);
         let is_extra = (prefix == "checkpoints/" && !name.starts_with('.'))
             && !LAST_CHECKPOINTS.contains(&relative.as_str());
         if is_named || is_extra {

@@ -4,7 +4,7 @@ mod zero_variance;
 
 pub use zero_variance::ZeroVariance;
 
-use crate::rollout::RolloutGroup;
+use crate::rollout::RolloutCompletion;
 
 /// What becomes of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,6 @@ pub enum Verdict {
 /// It sees the task's raw metric, never only the shaped reward: shaping can give a group of equally bad answers a spread
 /// that no advantage should be made of.
 pub trait GroupFilter: Send + Sync {
-    /// What becomes of `group`.
-    fn verdict(&self, group: &RolloutGroup) -> Verdict;
+    /// What becomes of the group of these completions.
+    fn verdict(&self, completions: &[RolloutCompletion]) -> Verdict;
 }

@@ -3,7 +3,7 @@
 use medgrpo_rewards::Score;
 
 use super::{GroupFilter, Verdict};
-use crate::rollout::RolloutGroup;
+use crate::rollout::RolloutCompletion;
 
 /// Drops a group whose raw metrics all lie within a tolerance of each other.
 ///
@@ -16,8 +16,8 @@ pub struct ZeroVariance {
 }
 
 impl GroupFilter for ZeroVariance {
-    fn verdict(&self, group: &RolloutGroup) -> Verdict {
-        let raw = group.completions.iter().filter_map(|completion| match completion.score {
+    fn verdict(&self, completions: &[RolloutCompletion]) -> Verdict {
+        let raw = completions.iter().filter_map(|completion| match completion.score {
             Some(Score::Scored { raw, .. }) => Some(raw),
             _ => None,
         });
@@ -44,7 +44,7 @@ mod tests {
 
     /// The verdict on a group of these `(raw metric, shaped reward)`.
     fn verdict(scores: &[Option<(f32, f32)>]) -> Verdict {
-        FILTER.verdict(&scored_group(scores))
+        FILTER.verdict(&scored_group(scores).completions)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From what was typed to what it means: the one place where defaults stand.
 
+mod alarms;
 mod recipe;
 mod rewards;
 
@@ -9,8 +10,9 @@ use medgrpo_datasets::TaskKind;
 
 use super::{
     resolved::{
-        ALL_TASKS, Data, EvalFile, Evaluate, Experiment, Lora, LrSchedulerType, MaxNewTokens, ModelInit,
-        ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video, VisionInit,
+        ALL_TASKS, Alarms, Data, EvalFile, Evaluate, Experiment, Lora, LrSchedulerType, MaxNewTokens,
+        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video,
+        VisionInit,
     },
     wire::{
         DataWire, EvalFileWire, EvaluateWire, ExperimentWire, LoraWire, MaxNewTokensWire, ModelInitWire,
@@ -40,6 +42,7 @@ impl Experiment {
             video: Video::from_wire(&wire.video.unwrap_or_default()),
             stages: wire.stage.into_iter().map(|stage| Stage::from_wire(stage, &offered)).collect(),
             evaluate,
+            alarms: Alarms::from_wire(&wire.alarms.unwrap_or_default()),
             data,
         })
     }

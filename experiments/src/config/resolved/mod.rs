@@ -4,6 +4,7 @@
 //! for a choice that is not the experiment's (the checkpoint's own setting). `resolve` fills it in; whether the values
 //! make sense together is `validate`'s part.
 
+pub mod alarms;
 pub mod recipe;
 pub mod rewards;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use medgrpo_datasets::TaskKind;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+pub use alarms::Alarms;
 pub use recipe::{Policy, Recipe};
 pub use rewards::Rewards;
 
@@ -44,6 +46,7 @@ pub struct Experiment {
     pub stages: Vec<Stage>,
     /// `None` where there is nothing to evaluate on.
     pub evaluate: Option<Evaluate>,
+    pub alarms: Alarms,
 }
 
 /// A practice set to render.

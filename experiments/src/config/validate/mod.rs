@@ -2,6 +2,7 @@
 //!
 //! Only what the file itself shows is judged here; files, rows and token counts are looked at by `medgrpo check`.
 
+mod alarms;
 mod model;
 mod recipe;
 mod rewards;
@@ -37,6 +38,7 @@ pub(super) fn validate(experiment: &Experiment) -> Vec<Finding> {
     judge.data(&experiment.data);
     judge.video(&experiment.video);
     judge.stages(experiment);
+    judge.alarms(&experiment.alarms);
     match &experiment.evaluate {
         Some(evaluate) => judge.evaluate(evaluate, &experiment.data),
         None if experiment.stages.is_empty() => {

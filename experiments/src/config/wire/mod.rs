@@ -3,6 +3,7 @@
 //! The doc comment of a field is its text in `docs/config-reference.md`. Keys of algorithms carry TRL's names, keys of
 //! models those of Hugging Face. [`resolved`](super::resolved) says what an absent key means.
 
+mod alarms;
 mod recipe;
 pub mod rewards;
 
@@ -12,6 +13,7 @@ use medgrpo_datasets::TaskKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use alarms::AlarmsWire;
 pub use recipe::{
     AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, LossType, Method, RecipeWire,
     ScaleRewards,
@@ -39,6 +41,9 @@ pub struct ExperimentWire {
     pub stage: Vec<StageWire>,
     /// Evaluation before, between and after the stages. The default is to evaluate if there is `data.eval`.
     pub evaluate: Option<EvaluateWire>,
+    /// When training on rewards is said to go wrong: a warning, `alarm/…` in the metrics and a line on the run's page, told
+    /// once until it has been quiet for a window. A bound of 0 is off.
+    pub alarms: Option<AlarmsWire>,
 }
 
 /// A practice set, as `medgrpo data synth` renders it. Nothing is rendered where `out` already holds it.
