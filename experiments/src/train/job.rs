@@ -14,6 +14,7 @@ use medgrpo_datasets::TaskKind;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
+    group_gradients::Kept,
     qwen2_5_vl::Qwen25Vl,
     vlm::Vlm,
     weights::SavePrecision,
@@ -272,6 +273,7 @@ impl TrainJob<'_> {
             max_steps: stage.trainer.max_steps,
             micro_batch_size: stage.trainer.micro_batch_size,
             seed,
+            kept: Kept::Activations,
         };
         Ok(Stage { recipe, reference, learner, feeder, config, workers: Arc::clone(&self.workers), device })
     }
