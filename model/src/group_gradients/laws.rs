@@ -113,23 +113,27 @@ impl Found {
         Self { gradients: named, ..found }
     }
 
-    /// The largest relative L2 distance of any tensor.
-    fn distance(&self, other: &Self) -> f64 {
-        let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+    /// Relative L2 distances: of all gradients together, and the largest of any tensor.
+    fn distances(&self, other: &Self) -> [f64; 2] {
         assert!(self.gradients.keys().eq(other.gradients.keys()));
         assert_eq!(self.entropy.is_some(), other.entropy.is_some());
+        let all = |found: &Self| found.gradients.values().flatten().copied().collect::<Vec<f32>>();
         let gradients = self.gradients.values().zip(other.gradients.values());
-        let values = [(&self.log_probs, &other.log_probs)].into_iter();
-        let entropies = self.entropy.iter().zip(&other.entropy);
+        let values =
+            [(&self.log_probs, &other.log_probs)].into_iter().chain(self.entropy.iter().zip(&other.entropy));
         let loss = f64::from((self.loss - other.loss).abs() / other.loss.abs());
-        gradients
+        let worst = gradients
             .chain(values)
-            .chain(entropies)
             // Keys' biases shift all scores of a query alike: their gradient is zero but for rounding.
             .filter(|(_, theirs)| theirs.iter().any(|value| value.abs() > 1e-6))
             .map(|(ours, theirs)| relative_l2(ours, wide(theirs)))
-            .fold(loss, f64::max)
+            .fold(loss, f64::max);
+        [relative_l2(&all(self), wide(&all(other))), worst]
     }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
 }
 
 fn options() -> [LogProbOptions; 3] {
@@ -142,23 +146,23 @@ fn options() -> [LogProbOptions; 3] {
 fn whatever_is_kept_gradients_are_those_of_one_graph() {
     let batch = Batch::new();
     for (name, model) in models() {
-        let mut worst = [0.0_f64; 2];
+        let mut worst = [[0.0_f64; 2]; 2];
         for options in options() {
             let whole = Found::whole(&model, &batch, options);
             for (kept, worst) in [Kept::Activations, Kept::LayerInputs].into_iter().zip(&mut worst) {
                 for logits_at_once in [None, Some(1), Some(4), Some(7), Some(1000)] {
                     let options = LogProbOptions { logits_at_once, ..options };
-                    let distance = Found::staged(&model, &batch, options, kept).distance(&whole);
-                    // As measured; another instruction set rounds otherwise.
-                    assert!(distance < 1e-5, "{name}, {options:?}, {kept:?}: {distance:.1e}");
-                    *worst = worst.max(distance);
+                    let [all, any] = Found::staged(&model, &batch, options, kept).distances(&whole);
+                    let what =
+                        format!("{name}, {options:?}, {kept:?}: {all:.1e} in all, {any:.1e} in a tensor");
+                    // Layers without a graph use another softmax.
+                    assert!(all < if kept == Kept::Activations { 1e-6 } else { 4e-6 }, "{what}");
+                    assert!(any < 2e-5, "{what}");
+                    *worst = [worst[0].max(all), worst[1].max(any)];
                 }
             }
         }
-        println!(
-            "{name}: gradients within {:.1e} of one graph's, {:.1e} if layers run twice",
-            worst[0], worst[1]
-        );
+        println!("{name}: gradients apart, in all and in the worst tensor: {worst:.1e?}");
     }
 }
 
@@ -173,9 +177,7 @@ fn entropies_without_gradient_teach_nothing_and_with_it_something() {
             Found::staged(&model, &batch, options, Kept::Activations).gradients
         });
         let name = "model.layers.1.mlp.down_proj.weight";
-        let distance = |ours: &BTreeMap<String, Vec<f32>>| {
-            relative_l2(&ours[name], plain[name].iter().map(|value| f64::from(*value)))
-        };
+        let distance = |ours: &BTreeMap<String, Vec<f32>>| relative_l2(&ours[name], wide(&plain[name]));
         assert!(distance(&entropy) < 1e-6 && distance(&with_gradient) > 0.1);
     }
 }
@@ -190,11 +192,10 @@ fn scores_without_gradient_do_not_depend_on_the_chunk() {
             (numbers(scored.log_probs), scored.entropy.map(numbers).unwrap_or_default())
         };
         let (log_probs, entropies) = score(None);
-        let all = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
         for size in [1, 2, 5] {
             let ours = score(Some(size));
-            assert!(furthest(&ours.0, all(&log_probs)) < 1e-5, "{size}");
-            assert!(furthest(&ours.1, all(&entropies)) < 1e-5, "{size}");
+            assert!(furthest(&ours.0, wide(&log_probs)) < 1e-5, "{size}");
+            assert!(furthest(&ours.1, wide(&entropies)) < 1e-5, "{size}");
         }
     }
 }
