@@ -3,7 +3,11 @@
 //! Rows are laid out `[prompts, kv_heads, completions, queries]`, so that one prompt's keys serve all its completions
 //! in a single matrix product and no key is repeated for its group of query heads.
 
-use burn::tensor::{Tensor, TensorData, activation::softmax, backend::Backend};
+use burn::tensor::{
+    Tensor, TensorData,
+    activation::softmax,
+    backend::{AutodiffBackend, Backend},
+};
 
 /// How the rows of a forward pass are made up: `prompts * completions` sequences of `len` tokens each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +144,15 @@ impl<B: Backend> ExpandedMask<B> {
                 (scores.reshape([batch, queries * keys]) + mask.clone()).reshape([batch, queries, keys])
             }
             Self::Full(mask) => scores + mask.clone(),
+        }
+    }
+}
+
+impl<B: AutodiffBackend> ExpandedMask<B> {
+    pub(crate) fn from_inner(mask: &ExpandedMask<B::InnerBackend>) -> Self {
+        match mask {
+            ExpandedMask::Shared(mask) => Self::Shared(Tensor::from_inner(mask.clone())),
+            ExpandedMask::Full(mask) => Self::Full(Tensor::from_inner(mask.clone())),
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn generate<B: Backend, M: Vlm<B>>(
     let features = model.encode_vision(prompts, device);
     let cached = Prompts::run(model, prompts, features, device)?;
     let rows = Rows { prompts: prompts.len(), completions: config.num_generations, len: 1 };
-    let prompt_mask = Mask::prompt_padding(&cached.valid, rows, device);
+    let prompt_mask = Mask::prompt_padding(&cached.rows.valid, rows, device);
     let banned = model.placeholder_ids();
 
     let mut sequences: Vec<Sequence> = (0..rows.sequences())
@@ -81,7 +81,7 @@ pub fn generate<B: Backend, M: Vlm<B>>(
                     completion as u64,
                     &prompts[prompt].input_ids,
                 ),
-                last_id: cached.last_ids[prompt],
+                last_id: cached.rows.last_ids[prompt],
                 token_ids: Vec::new(),
                 stopped: false,
             }
@@ -93,8 +93,9 @@ pub fn generate<B: Backend, M: Vlm<B>>(
         for index in 0..rows.sequences() {
             let prompt = index / rows.completions;
             match step {
-                0 => positions.extend(&cached.last_positions[prompt]),
-                _ => positions.extend(&Positions::text(cached.next_positions[prompt] + step as i64 - 1, 1)),
+                0 => positions.extend(&cached.rows.last_positions[prompt]),
+                _ => positions
+                    .extend(&Positions::text(cached.rows.next_positions[prompt] + step as i64 - 1, 1)),
             }
         }
         let ids: Vec<Vec<u32>> = sequences.iter().map(|sequence| vec![sequence.last_id]).collect();

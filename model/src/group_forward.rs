@@ -1,17 +1,11 @@
 //! Log-probabilities of completions, each prompt run once for all of its completions.
 //!
 //! This is the forward pass of SFT, of every policy-gradient recipe and of `medgrpo score`. Only real completion tokens
-//! reach the output head.
+//! reach the output head, a chunk of them at a time.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{
-    ModelError,
-    attention::{Mask, Rows},
-    processor::Encoded,
-    prompt::Prompts,
-    vlm::{DecoderContext, Positions, Vlm},
-};
+use crate::{ModelError, group_layout::GroupLayout, processor::Encoded, token_scores::TokenScores, vlm::Vlm};
 
 /// A prompt and what was said in answer to it.
 #[derive(Clone, Copy, Debug)]
@@ -42,89 +36,38 @@ pub struct LogProbOptions {
     pub entropy: bool,
     /// Whether these carry their gradient, which costs a backward pass through them.
     pub entropy_gradient: bool,
+    /// Of how many tokens there are logits at a time; if it is not said, of as many as 64 MiB of them hold.
+    pub logits_at_once: Option<usize>,
 }
 
 impl Default for LogProbOptions {
     fn default() -> Self {
-        Self { temperature: 1.0, entropy: false, entropy_gradient: false }
+        Self { temperature: 1.0, entropy: false, entropy_gradient: false, logits_at_once: None }
     }
 }
 
 /// Log-probability of every token of every completion given its prompt and what came before it.
+///
+/// Gradients may be taken of them, but then all logits are kept for that:
+/// [`completion_gradients`](crate::group_gradients::completion_gradients) does with less.
 pub fn completion_log_probs<B: Backend, M: Vlm<B>>(
     model: &M,
     groups: &[Group<'_>],
     options: LogProbOptions,
     device: &B::Device,
 ) -> Result<CompletionLogProbs<B>, ModelError> {
-    let completions = groups.first().map_or(0, |group| group.completions.len());
-    let differs = |group: &Group<'_>| {
-        group.completions.len() != completions || group.completions.iter().any(Vec::is_empty)
-    };
-    if completions == 0 || groups.iter().any(differs) {
-        return Err(ModelError::Input(
-            "a batch needs groups with equally many completions, at least one each and none of them empty"
-                .to_owned(),
-        ));
-    }
-    let inputs: Vec<&Encoded> = groups.iter().map(|group| group.prompt).collect();
-    let features = model.encode_vision(&inputs, device);
-    let prompts = Prompts::run(model, &inputs, features, device)?;
-
-    let lens: Vec<usize> = groups.iter().flat_map(|group| group.completions.iter().map(Vec::len)).collect();
-    let len = lens.iter().copied().max().unwrap_or(0);
-    let rows = Rows { prompts: groups.len(), completions, len };
-    let mut sequences = Vec::with_capacity(rows.sequences());
-    let mut positions = Positions::default();
-    for (index, group) in groups.iter().enumerate() {
-        let mut own = prompts.last_positions[index].clone();
-        own.extend(&Positions::text(prompts.next_positions[index], len - 1));
-        for completion in group.completions {
-            let mut sequence = vec![prompts.last_ids[index]];
-            sequence.extend_from_slice(&completion[..completion.len() - 1]);
-            sequence.resize(len, 0);
-            sequences.push(sequence);
-            positions.extend(&own);
-        }
-    }
-    // Padding stands on the right, where causal order hides it from every real token.
-    let own_mask = Mask::causal(&[vec![true; len]], device);
-    let prompt_mask = Mask::prompt_padding(&prompts.valid, rows, device);
-    let context = DecoderContext {
-        own_mask: Some(&own_mask),
-        prompt: Some(&prompts.key_values),
-        prompt_mask: prompt_mask.as_ref(),
-        own: None,
-    };
-    let hidden = model.decode(model.embed(&sequences, None, device), rows, &positions, context);
-
-    let real: Vec<i32> = (0..rows.tokens() as i32)
-        .filter(|place| (*place as usize % len) < lens[*place as usize / len])
-        .collect();
-    let num_real = real.len();
-    let targets: Vec<i32> =
-        groups.iter().flat_map(|group| group.completions.iter().flatten().map(|id| *id as i32)).collect();
-    let logits = model.logits(hidden.select(0, ints(real.clone(), device))).div_scalar(options.temperature);
-    let all = log_softmax(logits, 1);
-    let entropy = options.entropy.then(|| {
-        let all = if options.entropy_gradient { all.clone() } else { all.clone().detach() };
-        (all.clone().exp() * all).sum_dim(1).neg()
-    });
-    let chosen = all.gather(1, ints(targets, device).reshape([num_real, 1]));
-
-    let mut places = vec![num_real as i32; rows.tokens()];
-    for (from, to) in real.iter().enumerate() {
-        places[*to as usize] = from as i32;
-    }
-    let places = ints(places, device);
-    let pad = |values: Tensor<B, 2>| {
-        let zero = Tensor::zeros([1, 1], device);
-        Tensor::cat(vec![values, zero], 0).select(0, places.clone()).reshape([rows.sequences(), len])
-    };
-    Ok(CompletionLogProbs { log_probs: pad(chosen), entropy: entropy.map(pad), lens })
+    let layout = GroupLayout::new(model, groups)?;
+    let hidden = layout.decode(model, device);
+    let scores = TokenScores::in_chunks(&model.head(), &hidden, &layout.targets, options);
+    Ok(CompletionLogProbs::new(&layout, scores))
 }
 
-fn ints<B: Backend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), device)
+impl<B: Backend> CompletionLogProbs<B> {
+    pub(crate) fn new(layout: &GroupLayout<'_>, scores: TokenScores<B>) -> Self {
+        Self {
+            log_probs: layout.by_sequence(scores.log_probs),
+            entropy: scores.entropy.map(|entropy| layout.by_sequence(entropy)),
+            lens: layout.lens.clone(),
+        }
+    }
 }

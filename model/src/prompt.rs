@@ -11,12 +11,14 @@ use crate::{
     vlm::{LayerKeyValues, Positions, Vlm},
 };
 
-/// Several prompts, padded on the right to one length, after their pass through the decoder.
+/// Several prompts without their last tokens, padded on the right to one length.
 #[derive(Debug)]
-pub struct Prompts<B: Backend> {
-    /// Keys and values of all tokens but each prompt's last.
-    pub(crate) key_values: LayerKeyValues<B>,
-    /// Which of them are real, per prompt.
+pub(crate) struct PromptRows {
+    /// Token ids of each.
+    pub(crate) sequences: Vec<Vec<u32>>,
+    /// Rotary positions of all, one after the other.
+    pub(crate) positions: Positions,
+    /// Which tokens are real, per prompt.
     pub(crate) valid: Vec<Vec<bool>>,
     /// Each prompt's last token.
     pub(crate) last_ids: Vec<u32>,
@@ -26,20 +28,13 @@ pub struct Prompts<B: Backend> {
     pub(crate) next_positions: Vec<i64>,
 }
 
-impl<B: Backend> Prompts<B> {
-    /// Runs `inputs` through `model`. `features` are theirs from [`Vlm::encode_vision`], so that callers can reuse them.
-    pub fn run<M: Vlm<B>>(
-        model: &M,
-        inputs: &[&Encoded],
-        features: Option<Tensor<B, 2>>,
-        device: &B::Device,
-    ) -> Result<Self, ModelError> {
+impl PromptRows {
+    pub(crate) fn new<B: Backend, M: Vlm<B>>(model: &M, inputs: &[&Encoded]) -> Result<Self, ModelError> {
         let placeholders = model.placeholder_ids();
         let len = inputs.iter().map(|input| input.input_ids.len()).max().unwrap_or(0).saturating_sub(1);
-        let mut sequences = Vec::with_capacity(inputs.len());
-        let mut positions = Positions::default();
         let mut prompts = Self {
-            key_values: Vec::new(),
+            sequences: Vec::with_capacity(inputs.len()),
+            positions: Positions::default(),
             valid: Vec::new(),
             last_ids: Vec::new(),
             last_positions: Vec::new(),
@@ -55,28 +50,53 @@ impl<B: Backend> Prompts<B> {
             let own = model.positions(input)?;
             let mut padded = own.slice(0, body.len());
             padded.pad(len);
-            positions.extend(&padded);
+            prompts.positions.extend(&padded);
             prompts.last_positions.push(own.slice(body.len(), body.len() + 1));
             prompts.next_positions.push(own.next());
             prompts.last_ids.push(*last);
             prompts.valid.push((0..len).map(|place| place < body.len()).collect());
             let mut sequence = body.to_vec();
             sequence.resize(len, 0);
-            sequences.push(sequence);
+            prompts.sequences.push(sequence);
         }
-        let hidden = model.embed(&sequences, features, device);
-        let mask = Mask::causal(&prompts.valid, device);
-        prompts.key_values = model.prefill(hidden, Rows::independent(inputs.len(), len), &positions, &mask);
         Ok(prompts)
+    }
+
+    pub(crate) fn rows(&self) -> Rows {
+        Rows::independent(self.sequences.len(), self.sequences.first().map_or(0, Vec::len))
+    }
+}
+
+/// Several prompts after their pass through the decoder.
+#[derive(Debug)]
+pub struct Prompts<B: Backend> {
+    /// Keys and values of all tokens but each prompt's last.
+    pub(crate) key_values: LayerKeyValues<B>,
+    pub(crate) rows: PromptRows,
+}
+
+impl<B: Backend> Prompts<B> {
+    /// Runs `inputs` through `model`. `features` are theirs from [`Vlm::encode_vision`], so that callers can reuse them.
+    pub fn run<M: Vlm<B>>(
+        model: &M,
+        inputs: &[&Encoded],
+        features: Option<Tensor<B, 2>>,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        let rows = PromptRows::new(model, inputs)?;
+        let hidden = model.embed(&rows.sequences, features, device);
+        let mask = Mask::causal(&rows.valid, device);
+        let key_values = model.prefill(hidden, rows.rows(), &rows.positions, &mask);
+        Ok(Self { key_values, rows })
     }
 
     /// Number of prompts.
     pub fn len(&self) -> usize {
-        self.last_ids.len()
+        self.rows.last_ids.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.last_ids.is_empty()
+        self.rows.last_ids.is_empty()
     }
 }

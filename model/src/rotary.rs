@@ -3,7 +3,10 @@
 //! Tables are made on the host in f32 as the reference does and repeated over heads, because same-shaped operands are
 //! the fast case of every backend while a broadcast over the head axis is not on the CPU one.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{
+    Tensor, TensorData,
+    backend::{AutodiffBackend, Backend},
+};
 
 /// Cosines and sines for every row of a `[rows, heads * head_dim]` tensor.
 #[derive(Clone, Debug)]
@@ -42,6 +45,16 @@ impl<B: Backend> RotaryTable<B> {
         let half = head_dim / 2;
         let swapped = Tensor::cat(vec![x.clone().narrow(1, half, half), x.clone().narrow(1, 0, half)], 1);
         (x * self.cos.clone() + swapped * self.sin_signed.clone()).reshape([rows, width])
+    }
+}
+
+impl<B: AutodiffBackend> RotaryTable<B> {
+    pub(crate) fn from_inner(table: &RotaryTable<B::InnerBackend>) -> Self {
+        Self {
+            cos: Tensor::from_inner(table.cos.clone()),
+            sin_signed: Tensor::from_inner(table.sin_signed.clone()),
+            heads: table.heads,
+        }
     }
 }
 

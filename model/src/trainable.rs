@@ -1,7 +1,7 @@
 //! Which parts of a model learn.
 
 use burn::{
-    module::{Module, ModuleMapper, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Tensor, backend::Backend},
 };
 
@@ -48,6 +48,21 @@ impl Trainable {
 /// A frozen parameter gets no gradient, and none is computed for it.
 pub(crate) fn base_learns<B: Backend, M: Module<B>>(module: M, learns: bool) -> M {
     module.map(&mut BaseLearns { learns, containers: Vec::new() })
+}
+
+/// Whether any parameter of `module` learns, an adapter's included.
+pub(crate) fn any_learns<B: Backend, M: Module<B>>(module: &M) -> bool {
+    let mut any = AnyLearns(false);
+    module.visit(&mut any);
+    any.0
+}
+
+struct AnyLearns(bool);
+
+impl<B: Backend> ModuleVisitor<B> for AnyLearns {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.0 |= param.is_require_grad();
+    }
 }
 
 struct BaseLearns {

@@ -8,6 +8,8 @@ use burn::{
 use crate::{
     ModelError,
     attention::{KeyValue, Mask, Rows},
+    decoder::{DecoderPass, Layer},
+    output_head::OutputHead,
     processor::Encoded,
     trainable::{ModelPart, Trainable},
 };
@@ -87,6 +89,9 @@ pub struct DecoderContext<'a, B: Backend> {
 
 /// A vision-language model: a vision encoder whose features replace placeholder tokens of a causal decoder.
 pub trait Vlm<B: Backend>: Send + Sync {
+    /// A layer of the decoder.
+    type Layer: Layer<B>;
+
     /// Features of all images, then all videos, of all `inputs` in order: `[vision_tokens, hidden]`; `None` without media.
     fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>>;
 
@@ -102,30 +107,81 @@ pub trait Vlm<B: Backend>: Send + Sync {
         device: &B::Device,
     ) -> Tensor<B, 2>;
 
+    /// The decoder's layers, first to last.
+    fn layers(&self) -> &[Self::Layer];
+
+    /// What the layers share in a pass over tokens at `positions`.
+    fn pass(
+        &self,
+        rows: Rows,
+        positions: &Positions,
+        own_mask: Option<&Mask<B>>,
+        prompt_mask: Option<&Mask<B>>,
+        device: &B::Device,
+    ) -> DecoderPass<B>;
+
+    /// What makes logits of the last layer's output.
+    fn head(&self) -> OutputHead<B>;
+
     /// Keys and values of prompts whose embedded tokens are `hidden`, `[tokens, hidden]`, without what only the last
     /// layer's output would need.
     fn prefill(
         &self,
-        hidden: Tensor<B, 2>,
+        mut hidden: Tensor<B, 2>,
         rows: Rows,
         positions: &Positions,
         mask: &Mask<B>,
-    ) -> LayerKeyValues<B>;
+    ) -> LayerKeyValues<B> {
+        let pass = self.pass(rows, positions, Some(mask), None, &hidden.device());
+        let Some((last, before)) = self.layers().split_last() else { return Vec::new() };
+        let mut key_values = Vec::with_capacity(before.len() + 1);
+        for layer in before {
+            let (next, key_value) = layer.forward(hidden, &pass, None, None);
+            hidden = next;
+            key_values.push(key_value);
+        }
+        key_values.push(last.key_value(hidden, &pass));
+        key_values
+    }
 
-    /// Runs the decoder over `hidden`, `[tokens, hidden]`; the result is normed and ready for [`logits`](Self::logits).
+    /// Runs all layers over `hidden`, `[tokens, hidden]`; the result is ready for [`logits`](Self::logits).
     fn decode(
         &self,
-        hidden: Tensor<B, 2>,
+        mut hidden: Tensor<B, 2>,
         rows: Rows,
         positions: &Positions,
         context: DecoderContext<'_, B>,
-    ) -> Tensor<B, 2>;
+    ) -> Tensor<B, 2> {
+        let DecoderContext { own_mask, prompt, prompt_mask, mut own } = context;
+        let pass = self.pass(rows, positions, own_mask, prompt_mask, &hidden.device());
+        let mut grown = Vec::with_capacity(self.layers().len());
+        let mut past = own.as_deref_mut().map(std::mem::take).unwrap_or_default().into_iter();
+        for (index, layer) in self.layers().iter().enumerate() {
+            let prompt = prompt.map(|prompt| &prompt[index]);
+            let (next, key_value) = layer.forward(hidden, &pass, prompt, past.next());
+            hidden = next;
+            if own.is_some() {
+                grown.push(key_value);
+            }
+        }
+        if let Some(own) = own {
+            *own = grown;
+        }
+        hidden
+    }
 
     /// Scores over the vocabulary: `[rows, hidden]` to `[rows, vocab_size]`.
-    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2>;
+    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.head().forward(hidden)
+    }
 
     /// Width of the logits.
-    fn vocab_size(&self) -> usize;
+    fn vocab_size(&self) -> usize {
+        self.head().vocab_size()
+    }
+
+    /// Whether anything learns of what [`encode_vision`](Self::encode_vision) runs.
+    fn vision_learns(&self) -> bool;
 
     /// The model with the parts of its checkpoint learning or frozen; an adapter goes on learning.
     fn with_trainable(self, parts: Trainable) -> Self

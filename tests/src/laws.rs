@@ -9,7 +9,7 @@ use burn::{
 };
 use medgrpo::device::{Device, Job};
 use medgrpo_datasets::{Content, Gold, SourceId, TaskKind, TaskSample, read_messages};
-use medgrpo_model::{checkpoint::Pretrained, qwen2_5_vl::Qwen25Vl};
+use medgrpo_model::{checkpoint::Pretrained, group_gradients::Kept, qwen2_5_vl::Qwen25Vl};
 use medgrpo_trainers::{
     TrainError,
     aggregate::Aggregate,
@@ -42,9 +42,11 @@ struct Way {
     workers: usize,
     /// As policy gradient with a constant advantage instead of cross-entropy.
     as_policy_gradient: bool,
+    kept: Kept,
 }
 
-const PLAIN: Way = Way { micro_batch_size: BATCH, workers: 1, as_policy_gradient: false };
+const PLAIN: Way =
+    Way { micro_batch_size: BATCH, workers: 1, as_policy_gradient: false, kept: Kept::Activations };
 
 /// Loss, norm of the gradient, and the parameters afterwards.
 #[derive(Debug, PartialEq)]
@@ -97,6 +99,8 @@ impl Job for Laws {
         let small = step(Way { micro_batch_size: 1, ..PLAIN })?;
         plain.assert_close(&small, "micro-batches of 1");
         plain.assert_close(&step(Way { micro_batch_size: 4, ..PLAIN })?, "micro-batches of 4");
+        let lean = Way { kept: Kept::LayerInputs, ..PLAIN };
+        plain.assert_close(&step(lean)?, "layers run a second time");
         // Cross-entropy and surrogate have the same gradient, not the same value.
         plain.assert_same_update(
             &step(Way { as_policy_gradient: true, ..PLAIN })?,
@@ -108,6 +112,8 @@ impl Job for Laws {
                 let side_by_side = step(Way { micro_batch_size: 1, workers, ..PLAIN })?;
                 assert_eq!(side_by_side, small, "{workers} workers");
             }
+            let lean = Way { micro_batch_size: 1, ..lean };
+            assert_eq!(step(Way { workers: 2, ..lean })?, step(lean)?, "2 workers, layers run a second time");
         }
         Ok(())
     }
@@ -144,7 +150,7 @@ fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device)
             adam_epsilon: 1.0,
         }),
         feeder: Feeder::new(Box::new(stream), Arc::new(preparer), BATCH, false),
-        config: LoopConfig { max_steps: 1, micro_batch_size: way.micro_batch_size, seed: 0 },
+        config: LoopConfig { max_steps: 1, micro_batch_size: way.micro_batch_size, seed: 0, kept: way.kept },
         workers: Arc::new(Workers::new(way.workers, way.workers)?),
         device,
     };

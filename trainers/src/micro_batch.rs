@@ -8,8 +8,8 @@ use burn::{
     },
 };
 use medgrpo_model::{
-    gradients::gradients,
     group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs},
+    group_gradients::{Kept, completion_gradients},
 };
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) struct MicroBatchPass<'a, B: AutodiffBackend, M: Policy<B>> {
     /// The frozen model of KL terms.
     pub(crate) reference: Option<&'a M::InnerModule>,
     pub(crate) step: StepData<'a>,
+    pub(crate) kept: Kept,
     pub(crate) device: &'a B::Device,
 }
 
@@ -54,17 +55,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(GradientsParams, Sums), TrainError> {
-        gradients(model, |view| self.forward(view, piece, old))
-    }
-
-    /// The loss, `[1]`.
-    fn forward(
-        &self,
-        model: &M,
-        piece: &[Slice],
-        old: &mut Option<TensorData>,
-    ) -> Result<(Tensor<B, 1>, Sums), TrainError> {
-        let StepData { groups, advantages, totals } = self.step;
+        let groups = self.step.groups;
         let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
         let inputs: Vec<Group<'_>> = piece
             .iter()
@@ -75,9 +66,24 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             temperature: self.recipe.temperature,
             entropy: true,
             entropy_gradient: self.recipe.needs_entropy_gradient(),
+            ..LogProbOptions::default()
         };
-        let CompletionLogProbs { log_probs, entropy, lens } =
-            completion_log_probs(model, &inputs, options, self.device)?;
+        completion_gradients(model, &inputs, options, self.kept, self.device, |scored| {
+            self.loss(scored, &inputs, options, piece, old)
+        })
+    }
+
+    /// The loss, `[1]`.
+    fn loss(
+        &self,
+        scored: CompletionLogProbs<B>,
+        inputs: &[Group<'_>],
+        options: LogProbOptions,
+        piece: &[Slice],
+        old: &mut Option<TensorData>,
+    ) -> Result<(Tensor<B, 1>, Sums), TrainError> {
+        let StepData { groups, advantages, totals } = self.step;
+        let CompletionLogProbs { log_probs, entropy, lens } = scored;
         let [sequences, _] = log_probs.dims();
         let completions: Vec<&RolloutCompletion> =
             piece.iter().flat_map(|slice| slice.of(&groups[slice.group].completions)).collect();
@@ -97,7 +103,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         let ref_log_probs = match self.reference {
             Some(reference) if self.recipe.needs_reference() => {
                 let options = LogProbOptions { entropy: false, entropy_gradient: false, ..options };
-                let reference = completion_log_probs(reference, &inputs, options, self.device)?;
+                let reference = completion_log_probs(reference, inputs, options, self.device)?;
                 Some(Tensor::from_inner(reference.log_probs))
             }
             _ => None,

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::{
-    module::AutodiffModule,
-    tensor::backend::{AutodiffBackend, Backend},
-};
-use medgrpo_model::{checkpoint::Pretrained, vlm::Vlm};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use medgrpo_model::{checkpoint::Pretrained, group_gradients::LearningVlm};
 
 use crate::{
     advantage::Advantage, aggregate::Aggregate, dynamic_sampling::DynamicSampling, objective::Objective,
@@ -14,15 +11,9 @@ use crate::{
 };
 
 /// A model that can be trained, and sampled from without autodiff.
-pub trait Policy<B: AutodiffBackend>:
-    AutodiffModule<B, InnerModule: Vlm<B::InnerBackend>> + Pretrained<B>
-{
-}
+pub trait Policy<B: AutodiffBackend>: LearningVlm<B> + Pretrained<B> {}
 
-impl<B: AutodiffBackend, M> Policy<B> for M where
-    M: AutodiffModule<B, InnerModule: Vlm<B::InnerBackend>> + Pretrained<B>
-{
-}
+impl<B: AutodiffBackend, M: LearningVlm<B> + Pretrained<B>> Policy<B> for M {}
 
 /// One term of the loss.
 pub struct Term<B: Backend> {

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{TensorData, backend::AutodiffBackend};
+use medgrpo_model::group_gradients::Kept;
 use serde_json::Value;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct LoopConfig {
     pub micro_batch_size: usize,
     /// Where the stage's randomness starts.
     pub seed: u64,
+    /// What a micro-batch's forward pass keeps for its backward pass.
+    pub kept: Kept,
 }
 
 /// What a step leaves behind, for whoever watches.
@@ -254,6 +257,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             recipe: &self.recipe,
             reference: self.reference.as_ref(),
             step,
+            kept: self.config.kept,
             device: self.device,
         };
         // What an adapter drops is the piece's, whoever runs it and however often.

@@ -12,6 +12,7 @@ use medgrpo_datasets::TaskKind;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained, save_into},
     generation_config::read_stop_ids,
+    group_gradients::Kept,
     lora::Adaptable,
     qwen2_5_vl::Qwen25Vl,
     weights::SavePrecision,
@@ -306,6 +307,10 @@ impl TrainJob<'_> {
             max_steps: stage.trainer.max_steps,
             micro_batch_size: stage.trainer.micro_batch_size,
             seed,
+            kept: match stage.trainer.gradient_checkpointing {
+                true => Kept::LayerInputs,
+                false => Kept::Activations,
+            },
         };
         Ok(Stage { recipe, reference, learner, feeder, config, workers: Arc::clone(&self.workers), device })
     }

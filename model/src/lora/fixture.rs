@@ -1,4 +1,4 @@
-//! What the tests of this room share: the parity checkpoint, its records, adapters of PEFT on it, gradients by name.
+//! What the tests of this room and of gradients share: the parity checkpoint, its records, adapters of PEFT on it, gradients by name.
 
 use std::{
     collections::BTreeMap,
@@ -27,13 +27,13 @@ use crate::{
     weights::transformers_name,
 };
 
-pub(super) type Plain = Flex;
-pub(super) type Learning = Autodiff<Flex>;
+pub(crate) type Plain = Flex;
+pub(crate) type Learning = Autodiff<Flex>;
 
 /// Adapters in `tests/data/lora`.
-pub(super) const ADAPTERS: [&str; 2] = ["language", "everywhere"];
+pub(crate) const ADAPTERS: [&str; 2] = ["language", "everywhere"];
 /// Records of the parity fixture that `tests/fixtures/lora.py` runs.
-pub(super) const RECORDS: [usize; 3] = [0, 7, 10];
+pub(crate) const RECORDS: [usize; 3] = [0, 7, 10];
 
 const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
@@ -42,20 +42,25 @@ fn tests_data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
 }
 
-pub(super) fn adapter_dir(name: &str) -> PathBuf {
+pub(crate) fn adapter_dir(name: &str) -> PathBuf {
     tests_data().join("lora").join(name)
 }
 
-pub(super) fn base<B: Backend>() -> (Qwen25Vl<B>, CheckpointSource) {
-    Qwen25Vl::from_dir(&tests_data().join("parity/flat_tied"), &B::Device::default()).unwrap()
+pub(crate) fn base<B: Backend>() -> (Qwen25Vl<B>, CheckpointSource) {
+    parity("flat_tied")
+}
+
+/// A checkpoint of `tests/data/parity`.
+pub(crate) fn parity<B: Backend>(name: &str) -> (Qwen25Vl<B>, CheckpointSource) {
+    Qwen25Vl::from_dir(&tests_data().join("parity").join(name), &B::Device::default()).unwrap()
 }
 
 /// The tensors of a safetensors file as numbers, with their shapes.
 #[derive(Debug, PartialEq)]
-pub(super) struct Tensors(pub(super) BTreeMap<String, (Vec<usize>, Vec<f64>)>);
+pub(crate) struct Tensors(pub(super) BTreeMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Tensors {
-    pub(super) fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap();
         let numbers = |dtype, data: &[u8]| -> Vec<f64> {
             match dtype {
@@ -72,11 +77,11 @@ impl Tensors {
         Self(file.tensors().into_iter().map(entry).collect())
     }
 
-    pub(super) fn of_adapter(name: &str) -> Self {
+    pub(crate) fn of_adapter(name: &str) -> Self {
         Self::read(&tests_data().join(format!("lora/{name}.safetensors")))
     }
 
-    pub(super) fn get(&self, name: &str) -> &[f64] {
+    pub(crate) fn get(&self, name: &str) -> &[f64] {
         &self.0.get(name).unwrap_or_else(|| panic!("no tensor `{name}`")).1
     }
 
@@ -107,13 +112,13 @@ impl Tensors {
 }
 
 /// A prompt and its answer.
-pub(super) struct Record {
-    pub(super) prompt: Encoded,
-    pub(super) answer: Vec<u32>,
+pub(crate) struct Record {
+    pub(crate) prompt: Encoded,
+    pub(crate) answer: Vec<u32>,
 }
 
 /// The records in the order of [`RECORDS`].
-pub(super) fn records() -> Vec<Record> {
+pub(crate) fn records() -> Vec<Record> {
     let parity = Tensors::read(&tests_data().join("parity/flat_tied.safetensors"));
     let record = |index: usize| Record {
         prompt: Encoded {
@@ -132,7 +137,7 @@ pub(super) fn records() -> Vec<Record> {
 }
 
 /// Log-probabilities of `completions`, padded to `[completions, len]`.
-pub(super) fn score<B: Backend>(
+pub(crate) fn score<B: Backend>(
     model: &Qwen25Vl<B>,
     prompt: &Encoded,
     completions: &[Vec<u32>],
@@ -141,19 +146,19 @@ pub(super) fn score<B: Backend>(
     completion_log_probs(model, &[group], LogProbOptions::default(), &B::Device::default()).unwrap().log_probs
 }
 
-pub(super) fn numbers<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+pub(crate) fn numbers<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().into_vec().unwrap()
 }
 
 /// Log-probabilities of the answers of all records.
-pub(super) fn answers<B: Backend>(model: &Qwen25Vl<B>) -> Vec<Vec<f32>> {
+pub(crate) fn answers<B: Backend>(model: &Qwen25Vl<B>) -> Vec<Vec<f32>> {
     let answer =
         |record: &Record| numbers(score(model, &record.prompt, std::slice::from_ref(&record.answer)));
     records().iter().map(answer).collect()
 }
 
 /// Mean negative log-likelihood of all tokens of the answers.
-pub(super) fn loss<B: Backend, M: Vlm<B>>(model: &M) -> Tensor<B, 1> {
+pub(crate) fn loss<B: Backend, M: Vlm<B>>(model: &M) -> Tensor<B, 1> {
     let records = records();
     let count: usize = records.iter().map(|record| record.answer.len()).sum();
     let sums = records.iter().map(|record| {
@@ -167,13 +172,21 @@ pub(super) fn loss<B: Backend, M: Vlm<B>>(model: &M) -> Tensor<B, 1> {
 }
 
 /// The gradients of `loss` that are there, by the name and in the layout of PEFT's files for matrices of an adapter.
-pub(super) fn gradients<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn gradients<B: AutodiffBackend, M: AutodiffModule<B>>(
     model: &M,
     loss: impl FnOnce(&M) -> Tensor<B, 1>,
 ) -> BTreeMap<String, Vec<f32>> {
     let (gradients, ()) =
         crate::gradients::gradients(model, |view| Ok::<_, ModelError>((loss(view), ()))).unwrap();
-    let mut named = Named { path: Vec::new(), gradients: &gradients, found: BTreeMap::new() };
+    by_name(model, &gradients)
+}
+
+/// Those of `model` among `gradients`, named as [`gradients`](self::gradients) does.
+pub(crate) fn by_name<B: AutodiffBackend, M: AutodiffModule<B>>(
+    model: &M,
+    gradients: &GradientsParams,
+) -> BTreeMap<String, Vec<f32>> {
+    let mut named = Named { path: Vec::new(), gradients, found: BTreeMap::new() };
     model.visit(&mut named);
     named.found
 }
@@ -210,7 +223,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Named<'_> {
 }
 
 /// `|ours - reference| / |reference|` in L2 norm.
-pub(super) fn relative_l2(ours: &[f32], reference: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn relative_l2(ours: &[f32], reference: impl IntoIterator<Item = f64>) -> f64 {
     let reference: Vec<f64> = reference.into_iter().collect();
     assert_eq!(ours.len(), reference.len());
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
@@ -219,7 +232,7 @@ pub(super) fn relative_l2(ours: &[f32], reference: impl IntoIterator<Item = f64>
 }
 
 /// The largest distance of two sets of numbers.
-pub(super) fn furthest(ours: &[f32], reference: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn furthest(ours: &[f32], reference: impl IntoIterator<Item = f64>) -> f64 {
     let reference: Vec<f64> = reference.into_iter().collect();
     assert_eq!(ours.len(), reference.len());
     ours.iter().zip(reference).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)

@@ -9,7 +9,7 @@ mod dropout;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

@@ -10,5 +10,5 @@ mod windows;
 pub use config::{Qwen25VlConfig, SpecialTokenIds, TextConfig, VisionConfig};
 pub use model::Qwen25Vl;
 pub use positions::rope_positions;
-pub use text::TextModel;
+pub use text::{DecoderLayer, TextModel};
 pub use vision::VisionTower;

@@ -9,18 +9,20 @@ use burn::{
 };
 use serde_json::{Map, Value};
 
-use super::{Qwen25VlConfig, TextModel, VisionTower, positions};
+use super::{DecoderLayer, Qwen25VlConfig, TextModel, VisionTower, positions, text::new_pass};
 use crate::{
     ModelError,
     attention::{Mask, Rows},
     checkpoint::{CheckpointSource, Pretrained},
+    decoder::DecoderPass,
     gated_mlp::new_linear,
     lora::Adaptable,
+    output_head::OutputHead,
     processor::Encoded,
     projection::Projection,
-    trainable::{ModelPart, Trainable, base_learns},
+    trainable::{ModelPart, Trainable, any_learns, base_learns},
     vision_store::VisionStore,
-    vlm::{DecoderContext, LayerKeyValues, Positions, Vlm},
+    vlm::{Positions, Vlm},
     weights::load_weights,
 };
 
@@ -93,6 +95,8 @@ impl<B: Backend> Adaptable<B> for Qwen25Vl<B> {
 }
 
 impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
+    type Layer = DecoderLayer<B>;
+
     fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>> {
         // Per input the images, then the videos: the order `embed` looks them up in.
         let media: Vec<_> = inputs
@@ -161,35 +165,31 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         Tensor::cat(vec![embedded, features], 0).select(0, places)
     }
 
-    fn prefill(
-        &self,
-        hidden: Tensor<B, 2>,
-        rows: Rows,
-        positions: &Positions,
-        mask: &Mask<B>,
-    ) -> LayerKeyValues<B> {
-        self.model.prefill(&self.config().text, hidden, rows, positions, mask)
+    fn layers(&self) -> &[DecoderLayer<B>] {
+        self.model.layers()
     }
 
-    fn decode(
+    fn pass(
         &self,
-        hidden: Tensor<B, 2>,
         rows: Rows,
         positions: &Positions,
-        context: DecoderContext<'_, B>,
-    ) -> Tensor<B, 2> {
-        self.model.forward(&self.config().text, hidden, rows, positions, context)
+        own_mask: Option<&Mask<B>>,
+        prompt_mask: Option<&Mask<B>>,
+        device: &B::Device,
+    ) -> DecoderPass<B> {
+        new_pass(&self.config().text, rows, positions, own_mask, prompt_mask, device)
     }
 
-    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+    fn head(&self) -> OutputHead<B> {
+        let norm = self.model.norm.clone();
         match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            Some(head) => OutputHead::new(norm, head.weight.clone()),
+            None => OutputHead::tied(norm, self.model.embed_tokens.weight.clone()),
         }
     }
 
-    fn vocab_size(&self) -> usize {
-        self.config().text.vocab_size
+    fn vision_learns(&self) -> bool {
+        any_learns(&self.visual)
     }
 
     fn with_trainable(self, parts: Trainable) -> Self {

@@ -8,12 +8,13 @@ use burn::{
 
 use super::TextConfig;
 use crate::{
-    attention::{ExpandedMask, Heads, KeyValue, Mask, Rows, attend, split_heads},
+    attention::{Heads, KeyValue, Mask, Rows, attend, split_heads},
+    decoder::{DecoderPass, Layer},
     gated_mlp::GatedMlp,
     projection::{Projection, named},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
-    vlm::{DecoderContext, Positions},
+    vlm::Positions,
 };
 
 /// Embedding table, layers and final norm.
@@ -21,7 +22,7 @@ use crate::{
 pub struct TextModel<B: Backend> {
     pub(super) embed_tokens: Embedding<B>,
     layers: Vec<DecoderLayer<B>>,
-    norm: RmsNorm<B>,
+    pub(super) norm: RmsNorm<B>,
 }
 
 /// One layer.
@@ -42,43 +43,30 @@ pub struct SelfAttention<B: Backend> {
     o_proj: Projection<B>,
 }
 
-/// What every layer of one pass shares.
-struct Pass<'a, B: Backend> {
-    rows: Rows,
-    heads: Heads,
-    rotary_q: RotaryTable<B>,
-    rotary_k: RotaryTable<B>,
-    own_mask: Option<ExpandedMask<B>>,
-    prompt: Option<&'a [KeyValue<B>]>,
-    prompt_mask: Option<ExpandedMask<B>>,
-}
-
 impl From<&TextConfig> for Heads {
     fn from(config: &TextConfig) -> Self {
         Self { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim() }
     }
 }
 
-impl<B: Backend> Pass<'_, B> {
-    /// A pass of tokens that see nothing but their own sequence.
-    fn over_own(
-        config: &TextConfig,
-        rows: Rows,
-        positions: &Positions,
-        mask: Option<&Mask<B>>,
-        device: &B::Device,
-    ) -> Self {
-        let heads = Heads::from(config);
-        let angles = mrope_angles(config, positions);
-        Self {
-            rows,
-            heads,
-            rotary_q: RotaryTable::new(&angles, heads.dim / 2, heads.query, device),
-            rotary_k: RotaryTable::new(&angles, heads.dim / 2, heads.kv, device),
-            own_mask: mask.map(|mask| mask.expand(rows, heads)),
-            prompt: None,
-            prompt_mask: None,
-        }
+/// What all layers share in a pass over tokens at `positions`.
+pub(super) fn new_pass<B: Backend>(
+    config: &TextConfig,
+    rows: Rows,
+    positions: &Positions,
+    own_mask: Option<&Mask<B>>,
+    prompt_mask: Option<&Mask<B>>,
+    device: &B::Device,
+) -> DecoderPass<B> {
+    let heads = Heads::from(config);
+    let angles = mrope_angles(config, positions);
+    DecoderPass {
+        rows,
+        heads,
+        rotary_q: RotaryTable::new(&angles, heads.dim / 2, heads.query, device),
+        rotary_k: RotaryTable::new(&angles, heads.dim / 2, heads.kv, device),
+        own_mask: own_mask.map(|mask| mask.expand(rows, heads)),
+        prompt_mask: prompt_mask.map(|mask| mask.expand(rows, heads)),
     }
 }
 
@@ -103,59 +91,8 @@ impl<B: Backend> TextModel<B> {
         })
     }
 
-    /// Keys and values that `hidden`, `[tokens, hidden_size]`, leaves in all layers; the last does no more than that.
-    pub(super) fn prefill(
-        &self,
-        config: &TextConfig,
-        mut hidden: Tensor<B, 2>,
-        rows: Rows,
-        positions: &Positions,
-        mask: &Mask<B>,
-    ) -> Vec<KeyValue<B>> {
-        let pass = Pass::over_own(config, rows, positions, Some(mask), &hidden.device());
-        let mut key_values = Vec::with_capacity(self.layers.len());
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index + 1 == self.layers.len() {
-                key_values.push(layer.self_attn.key_value(layer.input_layernorm.forward(hidden), &pass));
-                break;
-            }
-            let (next, key_value) = layer.forward(hidden, &pass, index, None);
-            hidden = next;
-            key_values.push(key_value);
-        }
-        key_values
-    }
-
-    /// Runs `hidden`, `[tokens, hidden_size]`, through all layers and the final norm.
-    ///
-    /// Keys and values of these tokens are appended to `context.own` where it is given.
-    pub(super) fn forward(
-        &self,
-        config: &TextConfig,
-        mut hidden: Tensor<B, 2>,
-        rows: Rows,
-        positions: &Positions,
-        context: DecoderContext<'_, B>,
-    ) -> Tensor<B, 2> {
-        let DecoderContext { own_mask, prompt, prompt_mask, mut own } = context;
-        let pass = Pass {
-            prompt: prompt.map(Vec::as_slice),
-            prompt_mask: prompt_mask.map(|mask| mask.expand(rows, config.into())),
-            ..Pass::over_own(config, rows, positions, own_mask, &hidden.device())
-        };
-        let mut grown = Vec::with_capacity(self.layers.len());
-        let mut past = own.as_deref_mut().map(std::mem::take).unwrap_or_default().into_iter();
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (next, key_value) = layer.forward(hidden, &pass, index, past.next());
-            hidden = next;
-            if own.is_some() {
-                grown.push(key_value);
-            }
-        }
-        if let Some(own) = own {
-            *own = grown;
-        }
-        self.norm.forward(hidden)
+    pub(super) fn layers(&self) -> &[DecoderLayer<B>] {
+        &self.layers
     }
 }
 
@@ -175,16 +112,22 @@ impl<B: Backend> DecoderLayer<B> {
             mlp: GatedMlp::new(hidden, config.intermediate_size, false, device),
         }
     }
+}
+
+impl<B: Backend> Layer<B> for DecoderLayer<B> {
+    fn key_value(&self, hidden: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B> {
+        self.self_attn.key_value(self.input_layernorm.forward(hidden), pass)
+    }
 
     fn forward(
         &self,
         hidden: Tensor<B, 2>,
-        pass: &Pass<'_, B>,
-        index: usize,
+        pass: &DecoderPass<B>,
+        prompt: Option<&KeyValue<B>>,
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
         let (attended, key_value) =
-            self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), pass, index, past);
+            self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), pass, prompt, past);
         let hidden = hidden + attended;
         let mlp = self.mlp.forward(self.post_attention_layernorm.forward(hidden.clone()));
         (hidden + mlp, key_value)
@@ -192,8 +135,8 @@ impl<B: Backend> DecoderLayer<B> {
 }
 
 impl<B: Backend> SelfAttention<B> {
-    fn key_value(&self, x: Tensor<B, 2>, pass: &Pass<'_, B>) -> KeyValue<B> {
-        let Pass { rows, heads, .. } = *pass;
+    fn key_value(&self, x: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B> {
+        let DecoderPass { rows, heads, .. } = *pass;
         let key = pass.rotary_k.rotate(self.k_proj.forward(x.clone()));
         KeyValue {
             key: split_heads(key, rows, heads.kv, heads.dim),
@@ -204,11 +147,11 @@ impl<B: Backend> SelfAttention<B> {
     fn forward(
         &self,
         x: Tensor<B, 2>,
-        pass: &Pass<'_, B>,
-        index: usize,
+        pass: &DecoderPass<B>,
+        prompt: Option<&KeyValue<B>>,
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
-        let Pass { rows, heads, .. } = *pass;
+        let DecoderPass { rows, heads, .. } = *pass;
         let query =
             pass.rotary_q.rotate(self.q_proj.forward(x.clone())).mul_scalar((heads.dim as f64).powf(-0.5));
         let new = self.key_value(x, pass);
@@ -220,7 +163,7 @@ impl<B: Backend> SelfAttention<B> {
             split_heads(query, rows, heads.kv, heads.dim),
             own.clone(),
             pass.own_mask.as_ref(),
-            pass.prompt.map(|prompt| (&prompt[index], pass.prompt_mask.as_ref())),
+            prompt.map(|prompt| (prompt, pass.prompt_mask.as_ref())),
             rows,
             heads,
         );

@@ -6,7 +6,8 @@ use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::{Gold, SourceId, TaskKind, TaskSample};
 use medgrpo_model::{
-    checkpoint::Pretrained, generate::GenerationConfig, qwen2_5_vl::Qwen25Vl, sampling::Sampling,
+    checkpoint::Pretrained, generate::GenerationConfig, group_gradients::Kept, qwen2_5_vl::Qwen25Vl,
+    sampling::Sampling,
 };
 use medgrpo_rewards::{Response, Reward, RewardError, Score, compose::normalise::Identity};
 use medgrpo_trainers::{
@@ -72,6 +73,7 @@ impl Job for GrpoBench<'_> {
                 max_steps,
                 micro_batch_size: sequences.div_ceil(workers.count()).max(1),
                 seed: 0,
+                kept: Kept::Activations,
             },
             workers,
             device,

@@ -172,6 +172,7 @@ impl Trainer {
             max_steps: wire.max_steps,
             num_prompts_per_step: wire.num_prompts_per_step.unwrap_or(8),
             micro_batch_size: wire.micro_batch_size.unwrap_or(1),
+            gradient_checkpointing: wire.gradient_checkpointing.unwrap_or(false),
             learning_rate: wire.learning_rate.unwrap_or(learning_rate),
             lr_scheduler_type: wire.lr_scheduler_type.unwrap_or(LrSchedulerType::Cosine),
             warmup_steps,

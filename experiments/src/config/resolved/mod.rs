@@ -156,6 +156,7 @@ pub struct Trainer {
     pub max_steps: usize,
     pub num_prompts_per_step: usize,
     pub micro_batch_size: usize,
+    pub gradient_checkpointing: bool,
     pub learning_rate: f64,
     pub lr_scheduler_type: LrSchedulerType,
     /// `warmup_ratio` is resolved into it.

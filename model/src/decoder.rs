@@ -1,0 +1,57 @@
+//! A causal decoder as a row of layers, which may be run one at a time.
+
+use burn::{
+    module::Module,
+    tensor::{
+        Tensor,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+
+use crate::{
+    attention::{ExpandedMask, Heads, KeyValue, Rows},
+    rotary::RotaryTable,
+};
+
+/// What every layer shares in one pass over tokens: how they are laid out, rotary tables and masks.
+#[derive(Clone, Debug)]
+pub struct DecoderPass<B: Backend> {
+    pub(crate) rows: Rows,
+    pub(crate) heads: Heads,
+    pub(crate) rotary_q: RotaryTable<B>,
+    pub(crate) rotary_k: RotaryTable<B>,
+    pub(crate) own_mask: Option<ExpandedMask<B>>,
+    pub(crate) prompt_mask: Option<ExpandedMask<B>>,
+}
+
+impl<B: AutodiffBackend> DecoderPass<B> {
+    /// The same tensors, for layers that make a graph.
+    pub(crate) fn from_inner(pass: &DecoderPass<B::InnerBackend>) -> Self {
+        let mask = |mask: &Option<ExpandedMask<B::InnerBackend>>| mask.as_ref().map(ExpandedMask::from_inner);
+        Self {
+            rows: pass.rows,
+            heads: pass.heads,
+            rotary_q: RotaryTable::from_inner(&pass.rotary_q),
+            rotary_k: RotaryTable::from_inner(&pass.rotary_k),
+            own_mask: mask(&pass.own_mask),
+            prompt_mask: mask(&pass.prompt_mask),
+        }
+    }
+}
+
+/// One layer of a decoder.
+pub trait Layer<B: Backend>: Module<B> {
+    /// Keys and values that `hidden`, `[tokens, hidden]`, leaves for tokens after it.
+    fn key_value(&self, hidden: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B>;
+
+    /// `hidden`, `[tokens, hidden]`, after this layer, and the keys and values it leaves, behind those of `past`.
+    ///
+    /// Besides `past` the tokens see `prompt`, keys and values in this layer that completions share.
+    fn forward(
+        &self,
+        hidden: Tensor<B, 2>,
+        pass: &DecoderPass<B>,
+        prompt: Option<&KeyValue<B>>,
+        past: Option<KeyValue<B>>,
+    ) -> (Tensor<B, 2>, KeyValue<B>);
+}

@@ -1,0 +1,44 @@
+//! What stands above the layers of a decoder: the last norm and the scores over the vocabulary.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend, module::linear},
+};
+
+use crate::rms_norm::RmsNorm;
+
+/// Norm and linear map; it shares its parameters, ids included, with the model that it is of.
+#[derive(Module, Debug)]
+pub struct OutputHead<B: Backend> {
+    norm: RmsNorm<B>,
+    weight: Param<Tensor<B, 2>>,
+    is_table: bool,
+}
+
+impl<B: Backend> OutputHead<B> {
+    /// A head of weights `[hidden, vocab_size]`.
+    pub fn new(norm: RmsNorm<B>, weight: Param<Tensor<B, 2>>) -> Self {
+        Self { norm, weight, is_table: false }
+    }
+
+    /// A head whose weights are the embedding table, `[vocab_size, hidden]`.
+    pub fn tied(norm: RmsNorm<B>, table: Param<Tensor<B, 2>>) -> Self {
+        Self { norm, weight: table, is_table: true }
+    }
+
+    /// Scores over the vocabulary: `[rows, hidden]` to `[rows, vocab_size]`.
+    pub fn forward(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let hidden = self.norm.forward(hidden);
+        if self.is_table {
+            hidden.matmul(self.weight.val().transpose())
+        } else {
+            linear(hidden, self.weight.val(), None)
+        }
+    }
+
+    /// Width of the scores.
+    pub fn vocab_size(&self) -> usize {
+        let [rows, cols] = self.weight.lazy_shape().dims();
+        if self.is_table { rows } else { cols }
+    }
+}
