@@ -51,7 +51,14 @@ fn models() -> Vec<(&'static str, Model)> {
     vec![
         ("tied", base::<Learning>().0),
         ("untied", parity::<Learning>("nested_untied_sharded").0),
-        ("frozen tower", base::<Learning>().0.with_vision_trainable(false)),
+        (
+            "frozen tower",
+            base::<Learning>().0.with_trainable(Trainable {
+                vision_tower: false,
+                merger: false,
+                ..Trainable::ALL
+            }),
+        ),
         ("merger alone", base::<Learning>().0.with_trainable(Trainable { merger: true, ..Trainable::NONE })),
         ("adapter of the language model", adapted("language")),
         ("adapter with dropout", dropping.with_dropout_seed(Some(3))),
@@ -146,23 +153,30 @@ fn options() -> [LogProbOptions; 3] {
 fn whatever_is_kept_gradients_are_those_of_one_graph() {
     let batch = Batch::new();
     for (name, model) in models() {
-        let mut worst = [[0.0_f64; 2]; 2];
+        // One graph too, for how much the sums round if they are cut; then the stages.
+        let ways = [None, Some(Kept::Activations), Some(Kept::LayerInputs)];
+        let mut worst = [[0.0_f64; 2]; 3];
         for options in options() {
             let whole = Found::whole(&model, &batch, options);
-            for (kept, worst) in [Kept::Activations, Kept::LayerInputs].into_iter().zip(&mut worst) {
+            for (way, worst) in ways.into_iter().zip(&mut worst) {
                 for logits_at_once in [None, Some(1), Some(4), Some(7), Some(1000)] {
                     let options = LogProbOptions { logits_at_once, ..options };
-                    let [all, any] = Found::staged(&model, &batch, options, kept).distances(&whole);
+                    let found = match way {
+                        None => Found::whole(&model, &batch, options),
+                        Some(kept) => Found::staged(&model, &batch, options, kept),
+                    };
+                    let [all, any] = found.distances(&whole);
                     let what =
-                        format!("{name}, {options:?}, {kept:?}: {all:.1e} in all, {any:.1e} in a tensor");
-                    // Layers without a graph use another softmax.
-                    assert!(all < if kept == Kept::Activations { 1e-6 } else { 4e-6 }, "{what}");
+                        format!("{name}, {options:?}, {way:?}: {all:.1e} in all, {any:.1e} in a tensor");
+                    // As measured, twice; layers without a graph use another softmax than those with one.
+                    assert!(all < if way == Some(Kept::LayerInputs) { 5e-6 } else { 2.5e-6 }, "{what}");
                     assert!(any < 2e-5, "{what}");
                     *worst = [worst[0].max(all), worst[1].max(any)];
                 }
             }
         }
-        println!("{name}: gradients apart, in all and in the worst tensor: {worst:.1e?}");
+        let worst = worst.map(|[all, any]| format!("{all:.1e} (worst tensor {any:.1e})"));
+        println!("{name}: gradients apart in one graph, by head, by layer: {}", worst.join(", "));
     }
 }
 
