@@ -149,7 +149,7 @@ fn whatever_is_kept_gradients_are_those_of_one_graph() {
         let mut worst = [[0.0_f64; 2]; 3];
         for options in options() {
             let at_once = Found::whole(&model, &batch, options);
-            for logits_at_once in [None, Some(1), Some(4), Some(7), Some(1000)] {
+            for logits_at_once in [None, Some(1), Some(5)] {
                 let options = LogProbOptions { logits_at_once, ..options };
                 let whole = Found::whole(&model, &batch, options);
                 let found = [
