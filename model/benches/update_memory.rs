@@ -61,7 +61,7 @@ fn loss(scored: CompletionLogProbs<B>) -> Result<(Tensor<B, 1>, ()), ModelError>
     Ok((entropy.map_or(loss.clone(), |entropy| loss - entropy), ()))
 }
 
-/// Peak above rest in MiB, and seconds; the better of two runs.
+/// Peak above rest in mebibytes, and seconds; the better of two runs.
 fn measured(mut pass: impl FnMut() -> Result<(), ModelError>) -> Result<(f64, f64), ModelError> {
     let mut best = (f64::MAX, f64::MAX);
     for _ in 0..2 {

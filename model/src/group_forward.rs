@@ -36,7 +36,7 @@ pub struct LogProbOptions {
     pub entropy: bool,
     /// Whether these carry their gradient, which costs a backward pass through them.
     pub entropy_gradient: bool,
-    /// Of how many tokens there are logits at a time; if it is not said, of as many as 64 MiB of them hold.
+    /// Of how many tokens there are logits at a time; if it is not said, of as many as 64 megabytes of them hold.
     pub logits_at_once: Option<usize>,
 }
 

@@ -204,7 +204,7 @@ fn log_probs<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Dev
 
 /// Log-probabilities and entropies at another temperature, against the reference's logits in float64.
 fn entropies<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device) -> Result<()> {
-    let options = LogProbOptions { temperature: 0.7, entropy: true, entropy_gradient: false };
+    let options = LogProbOptions { temperature: 0.7, entropy: true, ..LogProbOptions::default() };
     let mut deviations = [Deviation::default(); 2];
     for (index, record) in fixture.records.iter().enumerate() {
         let completions = [record.answer.clone()];
