@@ -282,7 +282,7 @@ impl Alarms {
             value: now,
             bound: best - fall,
             why: format!("it was {best:.4} at its best (max_reward_fall)"),
-            advice: "go back to an earlier checkpoint with a lower learning rate",
+            advice: "begin anew from an earlier checkpoint with a lower learning rate (docs/how-to/resume-a-run.md)",
         })
     }
 

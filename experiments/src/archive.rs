@@ -112,7 +112,14 @@ fn member(groups: &[ArchivedGroup]) -> io::Result<Vec<u8>> {
 fn kept_bytes(file: &File, keep: Position) -> io::Result<u64> {
     let mut reader = BufReader::new(file);
     let mut kept = 0;
-    while let Ok(Some(text)) = next_member(&mut reader) {
+    loop {
+        let text = match next_member(&mut reader) {
+            Ok(Some(text)) => text,
+            Ok(None) => break,
+            // A member that was never finished. Any other error is the disk's, and nothing is cut off for it.
+            Err(error) if is_torn(&error) => break,
+            Err(error) => return Err(error),
+        };
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         if !serde_json::from_slice::<Position>(line).is_ok_and(|at| at <= keep) {
             break;
@@ -120,6 +127,11 @@ fn kept_bytes(file: &File, keep: Position) -> io::Result<u64> {
         kept = reader.stream_position()?;
     }
     Ok(kept)
+}
+
+fn is_torn(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput)
 }
 
 /// The text of the next member; `None` at the end.

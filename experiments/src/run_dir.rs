@@ -300,26 +300,53 @@ pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 ///
 /// If it cannot be written; nothing is left behind then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // tempfile's default hides the file from everyone else; the umask decides as for any other file.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
+    let parent = parent_of(path);
     let written = (|| {
-        let mut file = builder.tempfile_in(parent)?;
+        let mut file = temporary(0o666).tempfile_in(parent)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         File::open(parent)?.sync_all()
     })();
     written.map_err(RunDirError::io(path))
+}
+
+/// Makes a folder that is there whole or not at all; `fill` is given its temporary place and syncs what it writes.
+///
+/// # Errors
+///
+/// Those of `fill` and of the file system; nothing is left behind then.
+pub(crate) fn write_folder(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let parent = parent_of(path);
+    let temporary = temporary(0o777).tempdir_in(parent).map_err(RunDirError::io(path))?;
+    fill(temporary.path())?;
+    fs::rename(temporary.path(), path)
+        .and_then(|()| File::open(parent)?.sync_all())
+        .map_err(RunDirError::io(path))?;
+    // It is no longer there to be removed.
+    let _ = temporary.keep();
+    Ok(())
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// tempfile's default hides what it makes from everyone else; the umask decides as for anything else.
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }
 
 #[cfg(test)]

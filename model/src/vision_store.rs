@@ -8,7 +8,10 @@ mod disk;
 use std::{io, path::Path, sync::Arc};
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use crate::processor::Patches;
 use disk::Disk;
@@ -36,11 +39,19 @@ impl Weighter<Key, Arc<TensorData>> for Bytes {
 }
 
 impl VisionStore {
-    /// A store of at most `ram_bytes`; what has not been asked for in the longest time goes first.
+    /// A store of at most `ram_bytes`; what is seldom asked for goes first.
     pub fn new(ram_bytes: u64) -> Self {
-        // An estimate sizes tables only: a clip has some hundred tokens of some thousand numbers.
-        let estimated_items = (ram_bytes >> 20).clamp(16, 1 << 16) as usize;
-        Self { ram: Cache::with_weighter(estimated_items, ram_bytes, Bytes), disk: None }
+        let options = OptionsBuilder::new()
+            // Sizes tables only: a clip has some hundred tokens of some thousand numbers.
+            .estimated_items_capacity((ram_bytes >> 20).clamp(16, 1 << 16) as usize)
+            .weight_capacity(ram_bytes)
+            // A shard keeps nothing larger than itself, and a long clip has a hundred megabytes.
+            .shards(1)
+            .build()
+            .expect("sizes are given");
+        let ram =
+            Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Self { ram, disk: None }
     }
 
     /// Keeps features in the folder `dir` too, which only stores for the same weights may have used before, until it
@@ -124,6 +135,19 @@ mod tests {
         assert_eq!(encoded.into_inner(), 2);
         let other = Patches { grids: vec![GridThw { t: 1, h: 1, w: 4 }], ..patches(1.0) };
         assert_ne!(key(&other), key(&patches(1.0)));
+    }
+
+    #[test]
+    fn a_long_clip_is_kept_too() {
+        let (store, rows) = (VisionStore::new(1 << 30), 40 << 10);
+        let mut encoded = 0;
+        for _ in 0..2 {
+            store.features::<Flex>(&patches(1.0), &FlexDevice, || {
+                encoded += 1;
+                Tensor::zeros([rows, 256], &FlexDevice)
+            });
+        }
+        assert_eq!(encoded, 1);
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{collections::HashMap, path::Path};
 
     use burn::backend::Autodiff;
     use burn_flex::Flex;
@@ -243,6 +243,7 @@ mod tests {
         lora::{Adaptable, LoraConfig, load_adapter, save_adapter},
         processor::Encoded,
         qwen2_5_vl::Qwen25Vl,
+        vlm::Vlm,
     };
 
     use super::*;
@@ -325,5 +326,57 @@ mod tests {
         // The optimizer's history matters: without it the same steps end elsewhere.
         let forgetful = load_adapter(base(), dir.path()).unwrap();
         assert!(stored(&train(forgetful, &mut learner(), 2..4)) != straight);
+    }
+
+    /// Every parameter's gradient is 1, as AdamW's first step moves everything by the rate then.
+    struct Ones<'a>(&'a mut GradientsParams);
+
+    impl ModuleVisitor<B> for Ones<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.0.register::<Flex, D>(param.id, param.val().inner().ones_like());
+        }
+    }
+
+    /// The first number of every parameter.
+    #[derive(Default)]
+    struct Firsts(HashMap<ParamId, f32>);
+
+    impl ModuleVisitor<B> for Firsts {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.0.insert(param.id, param.val().into_data().iter::<f32>().next().unwrap());
+        }
+    }
+
+    #[test]
+    fn parts_have_rates_of_their_own() {
+        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/parity/flat_tied");
+        let model = Model::from_dir(&checkpoint, &Default::default()).unwrap().0;
+        let config = LearnerConfig {
+            vision_lr: Some(0.02),
+            merger_lr: Some(0.03),
+            max_grad_norm: 0.0,
+            weight_decay: 0.0,
+            ..learner().config
+        };
+        let mut learner = Learner::<B, Model>::new(config);
+        let mut gradients = GradientsParams::new();
+        model.visit(&mut Ones(&mut gradients));
+        learner.accumulate(&model, gradients);
+        let (mut before, mut after) = (Firsts::default(), Firsts::default());
+        model.visit(&mut before);
+        let (model, outcome) = learner.step(model, 0);
+        assert_eq!(outcome.unwrap().learning_rate, 0.01);
+        model.visit(&mut after);
+        let mut num_seen = 0;
+        for (part, rate) in
+            [(ModelPart::VisionTower, 0.02), (ModelPart::Merger, 0.03), (ModelPart::LanguageModel, 0.01)]
+        {
+            for id in model.parameters_of(part) {
+                let moved = before.0[&id] - after.0[&id];
+                assert!((moved - rate).abs() < 1e-4, "{part:?}: {moved}");
+                num_seen += 1;
+            }
+        }
+        assert_eq!(num_seen, before.0.len(), "every parameter belongs to one part");
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use medgrpo_datasets::TaskKind;
 use medgrpo_trainers::{
-    advantage::{Advantage, Deviation, Gdpo, GroupMean, Rloo, Scale},
+    advantage::{Advantage, Gdpo, GroupMean, Rloo, Scale},
     aggregate::Aggregate,
     dynamic_sampling::DynamicSampling,
     filter::ZeroVariance,
@@ -62,21 +62,20 @@ pub(crate) fn dynamic_sampling(config: &Policy) -> Option<DynamicSampling> {
 }
 
 fn advantage(config: &Policy, tasks: &[TaskKind]) -> Arc<dyn Advantage> {
-    let epsilon = config.advantage_epsilon.unwrap_or(0.0);
     match config.advantage {
-        AdvantageType::Group => Arc::new(GroupMean {
-            scale: match config.scale_rewards {
+        AdvantageType::Group => {
+            let trl = GroupMean::trl(match config.scale_rewards {
                 Some(ScaleRewards::Group) => Scale::Group,
                 Some(ScaleRewards::Batch) => Scale::Batch,
                 Some(ScaleRewards::None) | None => Scale::None,
-            },
-            epsilon,
-            deviation: Deviation::Sample,
-        }),
+            });
+            Arc::new(GroupMean { epsilon: config.advantage_epsilon.unwrap_or(trl.epsilon), ..trl })
+        }
         AdvantageType::Rloo => Arc::new(Rloo),
         AdvantageType::Gdpo => {
             let weights = component_weights(&config.rewards, tasks).expect("validation has seen the weights");
             let weights = weights.into_iter().map(|(name, weight)| (Cow::Borrowed(name), weight)).collect();
+            let epsilon = config.advantage_epsilon.expect("it divides by a deviation");
             Arc::new(Gdpo { weights, epsilon })
         }
     }

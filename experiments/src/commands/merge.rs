@@ -9,7 +9,7 @@ use crate::{
     device::{Job, run_on_cpu},
     pretrained::load_model,
     print,
-    run_dir::TEMPORARY_PREFIX,
+    run_dir::write_folder,
 };
 
 struct Merge<'a>(&'a MergeArgs);
@@ -27,15 +27,10 @@ impl Job for Merge<'_> {
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
         let Self(args) = self;
         let (model, source) = load_model::<B::InnerBackend>(&args.model, Some(&args.adapter), device)?;
-        let parent = match args.out.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => std::path::Path::new("."),
-        };
-        let failed = || args.out.display().to_string();
-        std::fs::create_dir_all(parent).with_context(failed)?;
-        let temporary = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent)?;
-        save_into(&model, &source, SavePrecision::AsLoaded, temporary.path())?;
-        std::fs::rename(temporary.keep(), &args.out).with_context(failed)?;
+        if let Some(parent) = args.out.parent() {
+            std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        }
+        write_folder(&args.out, |dir| Ok(save_into(&model, &source, SavePrecision::AsLoaded, dir)?))?;
         print(&format!("merged model: {}", args.out.display()));
         Ok(())
     }

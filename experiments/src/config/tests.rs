@@ -378,6 +378,31 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("stage.1.trainer.warmup_steps=11", "the stage has only 10 steps"),
         ("stage.1.trainer.learning_rate=inf", "above 0"),
         ("stage.1.trainer.adam_beta2=1", "below 1"),
+        ("stage.1.trainer.vision_cache_mb=5", "the stage changes what the vision tower gives"),
+        ("stage.1.trainer.merger_lr=0", "above 0"),
+        (
+            "stage.1.trainer={ max_steps = 1, freeze_vision_tower = true, vision_lr = 1e-4 }",
+            "leaves nothing to learn there",
+        ),
+        (
+            "stage.1.trainer={ max_steps = 1, freeze_vision_tower = true, freeze_language_model = true }",
+            "let one of them learn",
+        ),
+        (
+            "stage.1.trainer={ max_steps = 1, freeze_vision_tower = true, vision_cache_mb = 9000000000 }",
+            "at most 1073741824",
+        ),
+        ("stage.1.lora={ r = 0 }", "`stage.1.lora.r` is 0; give a rank"),
+        (
+            "stage.1={ name = \"a\", recipe = { type = \"sft\" }, lora = {}, \
+             trainer = { max_steps = 1, freeze_merger = true } }",
+            "freezes the whole model",
+        ),
+        (
+            "stage.1={ name = \"a\", recipe = { type = \"sft\" }, lora = {}, \
+             trainer = { max_steps = 1, vision_lr = 1e-4 } }",
+            "on the language model alone",
+        ),
         ("stage.1.recipe.rewards.format_factor=2", "between 0 and 1"),
         ("stage.1.recipe.rewards.normalization={ type = \"median_logistic\", k = 0 }", "above 0"),
         ("stage.1.recipe.rewards.normalization={ type = \"ema\" }", "set scale_rewards = \"none\""),

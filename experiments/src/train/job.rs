@@ -46,7 +46,7 @@ use crate::{
     events::EventFile,
     progress::Progress,
     report::History,
-    run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, TEMPORARY_PREFIX},
+    run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, write_folder},
     stop,
 };
 
@@ -172,6 +172,10 @@ impl Job for TrainJob<'_> {
                     },
                 };
                 let judge = scoring.as_ref().and_then(|scoring| scoring.judge.clone());
+                if done == 0 {
+                    // Of a start that came to nothing, perhaps with another model.
+                    models.forget_features(index)?;
+                }
                 let store = models.vision_store(index)?;
                 model = models.learning(model, index, resumed.is_some())?.with_vision_store(store);
                 let mut running = self.stage(&begin, scoring, (&models, &model), resumed, device)?;
@@ -212,8 +216,8 @@ impl Job for TrainJob<'_> {
                     return self.told_to_stop();
                 }
                 model = model.merged().with_vision_store(None);
-                models.forget_features(index)?;
             }
+            models.forget_features(index)?;
             if let Some(evaluator) = &evaluator {
                 let limit = evaluator.settings.limit;
                 let trained = || match state {
@@ -239,10 +243,7 @@ impl TrainJob<'_> {
         if place.exists() {
             return Ok(());
         }
-        let prefix = format!("{TEMPORARY_PREFIX}{name}-");
-        let temporary = tempfile::Builder::new().prefix(&prefix).tempdir_in(self.run_dir.path())?;
-        fill(temporary.path())?;
-        std::fs::rename(temporary.keep(), &place).with_context(|| place.display().to_string())
+        write_folder(&place, fill)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what a job that stops returns")]

@@ -26,7 +26,13 @@ impl Disk {
         fs::create_dir_all(dir)?;
         let mut used_bytes = 0;
         for entry in fs::read_dir(dir)? {
-            used_bytes += entry?.metadata()?.len();
+            let entry = entry?;
+            if entry.path().extension().is_some() {
+                // A process died over it.
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            used_bytes += entry.metadata()?.len();
         }
         Ok(Self { dir: dir.to_owned(), max_bytes, used_bytes: AtomicU64::new(used_bytes) })
     }
@@ -47,7 +53,8 @@ impl Disk {
         let shape: Vec<usize> =
             shape.as_chunks().0.iter().map(|side| u64::from_le_bytes(*side) as usize).collect();
         let values: Vec<f32> = numbers.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
-        Some(TensorData::new(values, shape))
+        let wanted = shape.iter().try_fold(1_usize, |product, side| product.checked_mul(*side))?;
+        (values.len() == wanted).then(|| TensorData::new(values, shape))
     }
 
     /// Keeps `features`, `[num_tokens, hidden]`, if there is room; a disk that fails costs time, not the run.
@@ -71,6 +78,9 @@ impl Disk {
         let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
         if let Err(error) = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)) {
             tracing::warn!("{}: features are not kept: {error}", path.display());
+            // Nothing can be done if this fails too.
+            let _ = fs::remove_file(&temporary);
+            self.used_bytes.fetch_sub(num_bytes, Ordering::Relaxed);
         }
     }
 }

@@ -10,13 +10,14 @@ use super::{LAST_CHECKPOINTS, Run, Unbroken, kills::number};
 use crate::cli::binary;
 
 /// An adapter with dropout in each stage, the second on the vision tower too; completions that earn something.
-const OVERRIDES: [&str; 5] = [
+const OVERRIDES: [&str; 6] = [
     "stage.0.lora={ r = 4, lora_dropout = 0.2 }",
     "stage.1.lora={ r = 2, lora_alpha = 8, lora_dropout = 0.1, use_rslora = true, vision = true }",
     "stage.1.recipe={ type = \"grpo\", num_generations = 3, max_completion_length = 8, beta = 0.1, num_iterations = 2, \
      rewards = { embedder = \"lexical\", captions = { similarity = 1.0, rouge_l = 0.5 } } }",
     "stage.1.data.tasks=[\"vs\", \"rc\"]",
     "stage.1.trainer.weight_decay=0.0",
+    "stage.0.trainer.vision_cache_disk_mb=8",
 ];
 
 fn start(run: &Run) -> Command {
@@ -42,11 +43,18 @@ fn adapters_resume_to_the_same_bytes_and_merge_to_the_model() {
     let seed = number("MEDGRPO_RESUME_SEED", 0);
     println!("MEDGRPO_RESUME_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    for kill in 0..number("MEDGRPO_RESUME_KILLS", 2) {
+    // In the middle of each stage, between them, and whenever.
+    let places =
+        ["checkpoints/00-sft-step-000003", LAST_CHECKPOINTS[0], "checkpoints/01-medgrpo-step-000002"];
+    let random = number("MEDGRPO_RESUME_KILLS", 0);
+    for (kill, place) in places.into_iter().map(Some).chain((0..random).map(|_| None)).enumerate() {
         let broken = unbroken.scene.run(&format!("broken-lora-{kill}"));
         let moment = duration.mul_f64(rng.random_range(0.3..0.95));
         let mut child = start(&broken).spawn().unwrap();
-        std::thread::sleep(moment);
+        match place {
+            Some(place) => broken.wait_for(&mut child, place),
+            None => std::thread::sleep(moment),
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         if broken.path().join("config.toml").exists() {
@@ -54,7 +62,7 @@ fn adapters_resume_to_the_same_bytes_and_merge_to_the_model() {
         } else {
             assert!(start(&broken).output().unwrap().status.success());
         }
-        whole.outcome().assert_equal(&broken.outcome(), &format!("killed after {moment:?}"));
+        whole.outcome().assert_equal(&broken.outcome(), &format!("killed at {place:?} or after {moment:?}"));
     }
 
     // A checkpoint on the way holds the adapter alone; the last of a stage the merged model too.

@@ -11,8 +11,8 @@ use medgrpo_model::{
     ModelError,
     checkpoint::Pretrained,
     generate::{GenerationConfig, generate},
-    gradients::gradients,
     group_forward::{Group, LogProbOptions, completion_log_probs},
+    group_gradients::{Kept, completion_gradients},
     processor::{Encoded, Processor},
     qwen2_5_vl::Qwen25Vl,
     sampling::Sampling,
@@ -67,6 +67,9 @@ struct Bench<'a> {
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     if args.batch_size == 0 || args.repetitions == 0 || args.num_generations == 0 || args.seq_len < 4 {
         bail!("--batch-size, --num-generations and --repetitions must be at least 1, --seq-len at least 4");
+    }
+    if args.max_new_tokens == 0 && matches!(args.what, BenchWhat::Generate | BenchWhat::Grpo) {
+        bail!("--max-new-tokens must be at least 1");
     }
     use_threads(args.device.threads)?;
     let preparer = SamplePreparer {
@@ -169,9 +172,8 @@ impl Job for Bench<'_> {
                 let seconds = time(repetitions, || {
                     let parts = groups.chunks(part).map(|groups| (model.clone(), groups)).collect();
                     let passes = self.workers.map(parts, |(model, groups): (Qwen25Vl<B>, _)| {
-                        gradients(&model, |model| {
-                            let options = LogProbOptions::default();
-                            let scored = completion_log_probs(model, groups, options, device)?;
+                        let options = LogProbOptions::default();
+                        completion_gradients(&model, groups, options, Kept::Activations, device, |scored| {
                             Ok::<_, ModelError>((scored.log_probs.sum().neg(), ()))
                         })
                     });

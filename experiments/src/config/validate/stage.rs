@@ -86,6 +86,13 @@ impl Judge {
             let help = "leave it out, or freeze the tower and the merger";
             self.note(format!("{key}.trainer.{name}"), message, help);
         }
+        for (name, size) in caches {
+            // Up to a petabyte.
+            if size.is_some_and(|size| size > 1 << 30) {
+                let message = format!("`{key}.trainer.{name}` is {}", size.unwrap_or_default());
+                self.note(format!("{key}.trainer.{name}"), message, "give mebibytes, at most 1073741824");
+            }
+        }
         let Some(lora) = &stage.lora else {
             for ((frozen, is_frozen), (name, rate)) in freezes.into_iter().zip(rates) {
                 if is_frozen == Some(true) && rate.is_some() {
