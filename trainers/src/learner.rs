@@ -233,7 +233,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_> {
 mod tests {
     use std::{collections::HashMap, path::Path};
 
-    use burn::backend::Autodiff;
+    use burn::{backend::Autodiff, module::Module};
     use burn_flex::Flex;
     use medgrpo_model::{
         ModelError,
