@@ -40,6 +40,9 @@ pub(super) struct StageModels<'a> {
     pub(super) checkpoints: PathBuf,
 }
 
+/// Layers by published name, with their sizes, `[input, output]`.
+type AdaptedLayers = BTreeMap<String, [usize; 2]>;
+
 /// The layers that the adapter of each stage sits on, with their sizes, found without weights.
 ///
 /// # Errors
@@ -48,7 +51,7 @@ pub(crate) fn adapted_layers<B: Backend>(
     experiment: &Experiment,
     dir: &Path,
     device: &B::Device,
-) -> Result<Vec<Option<BTreeMap<String, [usize; 2]>>>> {
+) -> Result<Vec<Option<AdaptedLayers>>> {
     let model = Qwen25Vl::<B>::new(&Qwen25VlConfig::from_dir(dir)?, device);
     let layers = |(index, stage): (usize, &Stage)| {
         let lora = stage.lora.as_ref()?;

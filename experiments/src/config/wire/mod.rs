@@ -252,9 +252,9 @@ pub struct TrainerWire {
     pub vision_lr: Option<f64>,
     /// Highest learning rate of the merger. The default is `learning_rate`.
     pub merger_lr: Option<f64>,
-    /// Memory for the features of clips that a frozen vision tower and merger have seen, in MiB. 0 is off.
+    /// Memory for the features of clips that a frozen vision tower and merger have seen, in mebibytes. 0 is off.
     pub vision_cache_mb: Option<u64>,
-    /// Room for the same in the run directory, in MiB, until the stage ends. 0 is off.
+    /// Room for the same in the run directory, in mebibytes, until the stage ends. 0 is off.
     pub vision_cache_disk_mb: Option<u64>,
     /// Steps from one line of metrics to the next.
     pub logging_steps: Option<usize>,
