@@ -4,7 +4,7 @@
     python benches/against_trl.py [--binary target/release/medgrpo] [--rounds 2] [--json FILE]
 
 Packages: as listed in tests/fixtures/trl_peer.py and tests/fixtures/checkpoints.py. Both sides sample the same number of
-completions of the same length from the same prompt with images, score them with the same reward, and update all
+completions of the same length from the same prompts with images, score them with the same reward, and update all
 parameters with AdamW in f32. They take turns within a round, so that a busy machine moves both. Below 1 medgrpo is the
 faster one.
 """
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="", help='sizes for a new one: "--hidden 512 --layers 8"')
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3, help="timed steps of each side in a round")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts of a step")
     parser.add_argument("--generations", type=int, nargs="+", default=[8], help="sizes of a group, G")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--questions", type=int, nargs="+", default=[22], help="how often the question is repeated: sets P")
@@ -81,7 +82,7 @@ def main() -> None:
                 for generations in args.generations:
                     print(f"round {number + 1} of {args.rounds}: G {generations}, {questions} questions", file=sys.stderr)
                     sizes = {
-                        "model": folder / "model", "data": data, "batch_size": 1, "num_generations": generations,
+                        "model": folder / "model", "data": data, "batch_size": args.prompts, "num_generations": generations,
                         "max_new_tokens": args.max_new_tokens, "threads": args.threads, "repetitions": args.repetitions,
                     }
                     options = [word for key, value in sizes.items() for word in (f"--{key.replace('_', '-')}", value)]
@@ -90,9 +91,10 @@ def main() -> None:
                     theirs = json.loads(theirs.strip().splitlines()[-1])
                     if theirs["completion_length"] != args.max_new_tokens:
                         sys.exit(f"the peer's completions have {theirs['completion_length']} tokens: the work is not the same")
-                    prompt = ours["tokens_per_step"] - generations * args.max_new_tokens
+                    prompt = ours["tokens_per_step"] // args.prompts - generations * args.max_new_tokens
                     rows.setdefault((prompt, generations), []).append((ours, theirs))
     result = []
+    print(f"{args.prompts} prompts a step, {args.threads} threads\n")
     print("| P | G | R | medgrpo, s (sample + update) | TRL, s | ratio | ratios of the rounds | memory, MiB: ours, theirs |")
     print("| --: | --: | --: | --: | --: | --: | --- | --- |")
     for (prompt, generations), rounds in sorted(rows.items()):
