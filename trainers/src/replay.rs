@@ -119,7 +119,7 @@ fn piece_shares<B: AutodiffBackend>(
         mask,
     };
     let leaf = Param::from_tensor(log_probs);
-    let (gradients, losses) = match gradients(&leaf, |view: &Param<Tensor<B, 2>>| {
+    let Ok((gradients, losses)) = gradients(&leaf, |view: &Param<Tensor<B, 2>>| {
         let batch = TokenBatch { log_probs: view.val(), ..batch.clone() };
         let losses = terms
             .iter()
@@ -127,10 +127,7 @@ fn piece_shares<B: AutodiffBackend>(
             .reduce(|sum, losses| sum + losses)
             .expect("a policy term is always there");
         Ok::<_, Infallible>((losses.clone().sum(), losses.detach()))
-    }) {
-        Ok(found) => found,
-        Err(never) => match never {},
-    };
+    });
     let rows = |values: TensorData| -> Vec<f64> {
         let values: Vec<f64> = values.iter::<f64>().collect();
         values.chunks(width).map(|row| row.iter().sum()).collect()

@@ -6,7 +6,7 @@ use medgrpo_datasets::TaskSample;
 use medgrpo_model::processor::Encoded;
 use medgrpo_rewards::Score;
 
-use crate::advantage::Payment;
+use crate::advantage::{Advantage, Payment};
 
 /// A sample ready for the model.
 #[derive(Clone, Debug)]
@@ -51,6 +51,17 @@ impl RolloutCompletion {
         let parts = parts.iter().map(|(name, value)| (name.clone(), f64::from(*value))).collect();
         Some(Payment { total: f64::from(*value), parts })
     }
+}
+
+/// What `advantage` makes of the scores of a batch of groups: one number a completion.
+pub fn advantages<'a>(
+    advantage: &dyn Advantage,
+    groups: impl IntoIterator<Item = &'a [RolloutCompletion]>,
+) -> Vec<Vec<f32>> {
+    let pay = |group: &[RolloutCompletion]| group.iter().map(RolloutCompletion::payment).collect();
+    let payments: Vec<Vec<Option<Payment>>> = groups.into_iter().map(pay).collect();
+    let found = advantage.advantages(&payments).into_iter();
+    found.map(|group| group.into_iter().map(|advantage| advantage as f32).collect()).collect()
 }
 
 /// All answers to one prompt.

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::{
     TrainError,
-    advantage::Payment,
     aggregate::StepTotals,
     dynamic_sampling::{DroppedGroup, collect},
     feeder::Feeder,
@@ -20,7 +19,7 @@ use crate::{
     metrics::{Metrics, rollout_metrics},
     micro_batch::{LogProbs, MicroBatchPass, Slice, StepData, by_completion, cut},
     recipe::{Policy, Recipe},
-    rollout::{RolloutCompletion, RolloutGroup},
+    rollout::{RolloutGroup, advantages},
     seed::derive_seed,
     workers::Workers,
 };
@@ -140,17 +139,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             };
             let collected_at = started.elapsed();
             let groups = &collected.kept;
-            let payments: Vec<Vec<Option<Payment>>> = groups
-                .iter()
-                .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
-                .collect();
-            let advantages: Vec<Vec<f32>> = self
-                .recipe
-                .advantage
-                .advantages(&payments)
-                .into_iter()
-                .map(|group| group.into_iter().map(|advantage| advantage as f32).collect())
-                .collect();
+            let completions = groups.iter().map(|group| group.completions.as_slice());
+            let advantages = advantages(&*self.recipe.advantage, completions);
 
             let mut metrics = rollout_metrics(collected.drawn());
             if self.recipe.dynamic_sampling.is_some() {

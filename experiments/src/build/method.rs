@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_model::{generate::GenerationConfig, lora::LoraConfig, processor::Processor, sampling::Sampling};
+use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
 use medgrpo_rewards::{Reward, compose::normalise::Normaliser, judge::Judge};
 use medgrpo_trainers::{
     learner::LearnerConfig,
@@ -16,7 +16,7 @@ use medgrpo_trainers::{
 };
 
 use super::loss::{dynamic_sampling, grpo_config};
-use crate::config::resolved::{self, Lora, LrSchedulerType, Policy, Trainer};
+use crate::config::resolved::{self, LrSchedulerType, Policy, Trainer};
 
 /// What an on-policy stage scores its completions with.
 #[derive(Clone)]
@@ -81,18 +81,6 @@ fn generation(config: &Policy, stop_ids: &[u32]) -> GenerationConfig {
             repetition_penalty: 1.0,
         },
         stop_ids: stop_ids.to_vec(),
-    }
-}
-
-/// The adapter of a stage.
-pub(crate) fn lora_config(lora: &Lora) -> LoraConfig {
-    LoraConfig {
-        r: lora.r,
-        lora_alpha: lora.lora_alpha,
-        lora_dropout: lora.lora_dropout,
-        use_rslora: lora.use_rslora,
-        target_modules: lora.target_modules.clone(),
-        vision: lora.vision,
     }
 }
 

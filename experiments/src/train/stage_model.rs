@@ -26,7 +26,7 @@ use medgrpo_trainers::{
 
 use super::checkpoints::checkpoint_dir;
 use crate::{
-    build::{self, seed_of_stage},
+    build::seed_of_stage,
     config::resolved::{Experiment, ModelSource, Stage},
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn adapted_layers<B: Backend>(
     let model = Qwen25Vl::<B>::new(&Qwen25VlConfig::from_dir(dir)?, device);
     let layers = |(index, stage): (usize, &Stage)| {
         let lora = stage.lora.as_ref()?;
-        Some(model.lora_layers(&build::lora_config(lora)).with_context(|| format!("stage.{index}.lora")))
+        Some(model.lora_layers(lora).with_context(|| format!("stage.{index}.lora")))
     };
     experiment.stages.iter().enumerate().map(|stage| layers(stage).transpose()).collect()
 }
@@ -109,7 +109,7 @@ impl StageModels<'_> {
             return Ok(model);
         }
         let seed = derive_seed(seed_of_stage(self.experiment.seed, index), "lora", 0);
-        Ok(model.with_lora(&build::lora_config(lora), seed)?)
+        Ok(model.with_lora(lora, seed)?)
     }
 
     /// Where the features of a stage's clips are kept, if they stay as they are.

@@ -90,14 +90,14 @@ impl<B: AutodiffBackend, M: LearningVlm<B>> Staged<'_, B, M> {
         let mut sum = GradientsAccumulator::new();
         let (found, rest) = gradients(self.model, |view| {
             let hidden = self.layout.decode(view, self.device);
-            let plain = hidden.clone().inner();
-            if chunks(&self.model.head().valid(), &plain, self.options).len() == 1 {
+            let head = view.head();
+            if chunks(&head, &hidden, self.options).len() == 1 {
                 // All logits are there at once anyway. A backward pass of their own would wait for those of other
                 // threads: burn's clean-up after it wants the locks of all graphs.
-                let scores = TokenScores::new(&view.head(), hidden, &self.layout.targets, self.options);
+                let scores = TokenScores::new(&head, hidden, &self.layout.targets, self.options);
                 return loss(CompletionLogProbs::new(self.layout, scores));
             }
-            let (asked, rest) = self.through_head(plain, &mut sum, loss)?;
+            let (asked, rest) = self.through_head(hidden.clone().inner(), &mut sum, loss)?;
             Ok((asked_of(hidden, asked), rest))
         })?;
         sum.accumulate(self.model, found);

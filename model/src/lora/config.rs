@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use crate::{ModelError, weights::transformers_name};
 
 /// Stands for every layer that can take an adapter.
 const ALL_LINEAR: &str = "all-linear";
 
 /// Size and place of an adapter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoraConfig {
     /// Rank of the product.
     pub r: usize,

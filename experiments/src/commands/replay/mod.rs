@@ -11,12 +11,11 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_trainers::{
-    advantage::Payment,
     dynamic_sampling::DynamicSampling,
     filter::Verdict,
     recipes::GrpoConfig,
     replay::{RecordedGroup, Share, replay},
-    rollout::RolloutCompletion,
+    rollout::advantages,
 };
 use serde::Serialize;
 
@@ -156,18 +155,8 @@ impl Plan {
             .filter(|(_, verdict)| **verdict == Verdict::Keep)
             .map(|(group, _)| group)
             .collect();
-        let payments: Vec<Vec<Option<Payment>>> = kept
-            .iter()
-            .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
-            .collect();
-        let advantages: Vec<Vec<f32>> = self
-            .replayed
-            .config
-            .advantage
-            .advantages(&payments)
-            .into_iter()
-            .map(|group| group.into_iter().map(|advantage| advantage as f32).collect())
-            .collect();
+        let completions = kept.iter().map(|group| group.completions.as_slice());
+        let advantages = advantages(&*self.replayed.config.advantage, completions);
         let of_run: Vec<RecordedGroup<'_>> =
             groups.iter().map(|group| as_recorded(group, &group.advantages)).collect();
         let recorded = replay::<B>(&self.recorded.config, &of_run, self.micro_batch_size, device);

@@ -7,12 +7,12 @@ mod rewards;
 use std::path::{Path, PathBuf};
 
 use medgrpo_datasets::TaskKind;
+use medgrpo_model::lora::LoraConfig;
 
 use super::{
     resolved::{
-        ALL_TASKS, Alarms, Data, EvalFile, Evaluate, Experiment, Lora, LrSchedulerType, MaxNewTokens,
-        ModelInit, ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video,
-        VisionInit,
+        ALL_TASKS, Alarms, Data, EvalFile, Evaluate, Experiment, LrSchedulerType, MaxNewTokens, ModelInit,
+        ModelSource, OnBadRow, Practice, Recipe, Stage, StageData, TrainFile, Trainer, Video, VisionInit,
     },
     wire::{
         DataWire, EvalFileWire, EvaluateWire, ExperimentWire, LoraWire, MaxNewTokensWire, ModelInitWire,
@@ -149,7 +149,7 @@ impl Stage {
             name: wire.name,
             recipe,
             trainer: Trainer::from_wire(&wire.trainer, learning_rate, wire.lora.is_some()),
-            lora: wire.lora.map(Lora::from_wire),
+            lora: wire.lora.map(LoraConfig::from),
             data: StageData { tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered) },
         };
         if stage.keeps_vision() {
@@ -196,8 +196,8 @@ impl Trainer {
     }
 }
 
-impl Lora {
-    fn from_wire(wire: LoraWire) -> Self {
+impl From<LoraWire> for LoraConfig {
+    fn from(wire: LoraWire) -> Self {
         let r = wire.r.unwrap_or(8);
         Self {
             r,

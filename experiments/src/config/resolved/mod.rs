@@ -11,6 +11,7 @@ pub mod rewards;
 use std::path::PathBuf;
 
 use medgrpo_datasets::TaskKind;
+use medgrpo_model::lora::LoraConfig;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 pub use alarms::Alarms;
@@ -145,7 +146,7 @@ pub struct Stage {
     pub recipe: Recipe,
     pub trainer: Trainer,
     /// `None` trains the model's own weights.
-    pub lora: Option<Lora>,
+    pub lora: Option<LoraConfig>,
     pub data: StageData,
 }
 
@@ -190,18 +191,6 @@ impl Stage {
             None => [self.trainer.freeze_vision_tower, self.trainer.freeze_merger] == [Some(true); 2],
         }
     }
-}
-
-/// A low-rank adapter.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the wire structs document every key")]
-pub struct Lora {
-    pub r: usize,
-    pub lora_alpha: f64,
-    pub lora_dropout: f64,
-    pub use_rslora: bool,
-    pub target_modules: Vec<String>,
-    pub vision: bool,
 }
 
 /// The choice of records of one stage.

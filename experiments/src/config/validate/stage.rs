@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use medgrpo_model::ModelError;
 
 use super::Judge;
-use crate::{
-    build,
-    config::resolved::{Data, Experiment, Stage, Trainer},
-};
+use crate::config::resolved::{Data, Experiment, Stage, Trainer};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -127,7 +124,7 @@ impl Judge {
                 );
             }
         }
-        if let Err(ModelError::Lora { key: name, message }) = build::lora_config(lora).check() {
+        if let Err(ModelError::Lora { key: name, message }) = lora.check() {
             self.note(
                 format!("{key}.lora.{name}"),
                 format!("`{key}.lora.{name}` {message}"),
