@@ -9,33 +9,22 @@ use burn::{
 };
 
 use crate::{
-    attention::{ExpandedMask, Heads, KeyValue, Rows},
+    attention::{Attention, KeyValue},
     rotary::RotaryTable,
 };
 
 /// What every layer shares in one pass over tokens: how they are laid out, rotary tables and masks.
 #[derive(Clone, Debug)]
 pub struct DecoderPass<B: Backend> {
-    pub(crate) rows: Rows,
-    pub(crate) heads: Heads,
+    pub(crate) attention: Attention<B>,
     pub(crate) rotary_q: RotaryTable<B>,
     pub(crate) rotary_k: RotaryTable<B>,
-    pub(crate) own_mask: Option<ExpandedMask<B>>,
-    pub(crate) prompt_mask: Option<ExpandedMask<B>>,
 }
 
 impl<B: AutodiffBackend> DecoderPass<B> {
     /// The same tensors, for layers that make a graph.
     pub(crate) fn from_inner(pass: &DecoderPass<B::InnerBackend>) -> Self {
-        let mask = |mask: &Option<ExpandedMask<B::InnerBackend>>| mask.as_ref().map(ExpandedMask::from_inner);
-        Self {
-            rows: pass.rows,
-            heads: pass.heads,
-            rotary_q: RotaryTable::from_inner(&pass.rotary_q),
-            rotary_k: RotaryTable::from_inner(&pass.rotary_k),
-            own_mask: mask(&pass.own_mask),
-            prompt_mask: mask(&pass.prompt_mask),
-        }
+        Self { attention: pass.attention.on(), rotary_q: pass.rotary_q.on(), rotary_k: pass.rotary_k.on() }
     }
 }
 

@@ -82,15 +82,15 @@ impl<'a> GroupLayout<'a> {
         Ok(Self { inputs, prompts, rows, sequences, positions, lens, targets, real })
     }
 
-    pub(crate) fn passes<B: Backend, M: Vlm<B>>(&self, model: &M, device: &B::Device) -> Passes<B> {
+    pub(crate) fn passes<B: Backend, M: Vlm<B>>(&self, model: &M) -> Passes<B> {
         let Self { prompts, rows, .. } = self;
-        let mask = Mask::causal(&prompts.valid, device);
+        let mask = Mask::causal(&prompts.valid);
         // Padding stands on the right, where causal order hides it from every real token.
-        let own_mask = Mask::causal(&[vec![true; rows.len]], device);
-        let prompt_mask = Mask::prompt_padding(&prompts.valid, *rows, device);
+        let own_mask = Mask::causal(&[vec![true; rows.len]]);
+        let prompt_mask = Mask::prompt_padding(&prompts.valid);
         Passes {
-            prompts: model.pass(prompts.rows(), &prompts.positions, Some(&mask), None, device),
-            completions: model.pass(*rows, &self.positions, Some(&own_mask), prompt_mask.as_ref(), device),
+            prompts: model.pass(prompts.rows(), &prompts.positions, Some(&mask), None),
+            completions: model.pass(*rows, &self.positions, Some(&own_mask), prompt_mask.as_ref()),
         }
     }
 
@@ -111,7 +111,7 @@ impl<'a> GroupLayout<'a> {
     pub(crate) fn decode<B: Backend, M: Vlm<B>>(&self, model: &M, device: &B::Device) -> Tensor<B, 2> {
         let features = model.encode_vision(&self.inputs, device);
         let mut streams = self.embed(model, features, device);
-        let passes = self.passes(model, device);
+        let passes = self.passes(model);
         let Some((last, before)) = model.layers().split_last() else {
             return self.unpadded(streams.completions);
         };

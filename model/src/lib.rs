@@ -3,6 +3,8 @@
 //! Nothing here knows a dataset or a reward. [`vlm::Vlm`] is what trainers see; [`qwen2_5_vl`] implements it.
 //! [`sentence_encoder`] stands apart: texts to vectors, for rewards.
 
+#![cfg_attr(not(feature = "flex"), allow(dead_code, reason = "operations that no compiled backend runs"))]
+
 pub mod attention;
 pub mod checkpoint;
 mod config_reader;
@@ -16,6 +18,8 @@ pub mod gradients;
 pub mod group_forward;
 pub mod group_gradients;
 mod group_layout;
+mod host_op;
+mod lanes;
 pub mod lora;
 pub mod output_head;
 pub mod processor;

@@ -85,7 +85,7 @@ impl<B: Backend> Prompts<B> {
     ) -> Result<Self, ModelError> {
         let rows = PromptRows::new(model, inputs)?;
         let hidden = model.embed(&rows.sequences, features, device);
-        let mask = Mask::causal(&rows.valid, device);
+        let mask = Mask::causal(&rows.valid);
         let key_values = model.prefill(hidden, rows.rows(), &rows.positions, &mask);
         Ok(Self { key_values, rows })
     }

@@ -78,11 +78,11 @@ pub type LayerKeyValues<B> = Vec<KeyValue<B>>;
 #[derive(Debug)]
 pub struct DecoderContext<'a, B: Backend> {
     /// Order and padding among the pass's own tokens; `None` when every own key is visible (single-token steps).
-    pub own_mask: Option<&'a Mask<B>>,
+    pub own_mask: Option<&'a Mask>,
     /// Keys and values of the prompts, each shared by its completions.
     pub prompt: Option<&'a LayerKeyValues<B>>,
     /// Padding of the prompts.
-    pub prompt_mask: Option<&'a Mask<B>>,
+    pub prompt_mask: Option<&'a Mask>,
     /// Past keys and values of the same sequences; those of this pass are appended. An empty list starts one.
     pub own: Option<&'a mut LayerKeyValues<B>>,
 }
@@ -115,9 +115,8 @@ pub trait Vlm<B: Backend>: Send + Sync {
         &self,
         rows: Rows,
         positions: &Positions,
-        own_mask: Option<&Mask<B>>,
-        prompt_mask: Option<&Mask<B>>,
-        device: &B::Device,
+        own_mask: Option<&Mask>,
+        prompt_mask: Option<&Mask>,
     ) -> DecoderPass<B>;
 
     /// What makes logits of the last layer's output.
@@ -130,9 +129,9 @@ pub trait Vlm<B: Backend>: Send + Sync {
         mut hidden: Tensor<B, 2>,
         rows: Rows,
         positions: &Positions,
-        mask: &Mask<B>,
+        mask: &Mask,
     ) -> LayerKeyValues<B> {
-        let pass = self.pass(rows, positions, Some(mask), None, &hidden.device());
+        let pass = self.pass(rows, positions, Some(mask), None);
         let Some((last, before)) = self.layers().split_last() else { return Vec::new() };
         let mut key_values = Vec::with_capacity(before.len() + 1);
         for layer in before {
@@ -153,7 +152,7 @@ pub trait Vlm<B: Backend>: Send + Sync {
         context: DecoderContext<'_, B>,
     ) -> Tensor<B, 2> {
         let DecoderContext { own_mask, prompt, prompt_mask, mut own } = context;
-        let pass = self.pass(rows, positions, own_mask, prompt_mask, &hidden.device());
+        let pass = self.pass(rows, positions, own_mask, prompt_mask);
         let mut grown = Vec::with_capacity(self.layers().len());
         let mut past = own.as_deref_mut().map(std::mem::take).unwrap_or_default().into_iter();
         for (index, layer) in self.layers().iter().enumerate() {

@@ -114,7 +114,7 @@ impl<B: AutodiffBackend, M: LearningVlm<B>> Staged<'_, B, M> {
         };
         let plain = model.valid();
         let features = plain.encode_vision(&layout.inputs, device);
-        let passes = layout.passes(&plain, device);
+        let passes = layout.passes(&plain);
         let mut streams = layout.embed(&plain, features.clone(), device);
         let mut inputs = Vec::with_capacity(before.len());
         for layer in &plain.layers()[..before.len()] {

@@ -4,6 +4,8 @@ use super::{Adaptable, fixture::*, load_adapter};
 
 /// Allowed distance of log-probabilities, and of gradients relative in L2 norm.
 const NEAR: f64 = 1e-5;
+/// The reference is torch in f64; torch in f32 is 1.4e-5 away from it in the tower's gradients, with fused attention 2.3e-5.
+const GRADIENTS_NEAR: f64 = 2.5e-5;
 
 #[test]
 fn adapters_of_peft_give_torchs_log_probs_and_gradients() {
@@ -29,7 +31,7 @@ fn adapters_of_peft_give_torchs_log_probs_and_gradients() {
         println!("{name}: log-probabilities within {worst:.1e}, gradients within {furthest_gradient:?}");
         let num_references = reference.0.keys().filter(|key| key.starts_with("grad.base_model.")).count();
         assert_eq!(ours.len(), num_references);
-        assert!(worst < NEAR && furthest_gradient.0 < NEAR, "{name}");
+        assert!(worst < NEAR && furthest_gradient.0 < GRADIENTS_NEAR, "{name}");
 
         // The adapter is no trifle.
         let plain = super::fixture::answers(&model.with_adapter(false));

@@ -173,11 +173,10 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         &self,
         rows: Rows,
         positions: &Positions,
-        own_mask: Option<&Mask<B>>,
-        prompt_mask: Option<&Mask<B>>,
-        device: &B::Device,
+        own_mask: Option<&Mask>,
+        prompt_mask: Option<&Mask>,
     ) -> DecoderPass<B> {
-        new_pass(&self.config().text, rows, positions, own_mask, prompt_mask, device)
+        new_pass(&self.config().text, rows, positions, own_mask, prompt_mask)
     }
 
     fn head(&self) -> OutputHead<B> {

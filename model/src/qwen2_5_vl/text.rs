@@ -8,7 +8,7 @@ use burn::{
 
 use super::TextConfig;
 use crate::{
-    attention::{Heads, KeyValue, Mask, Rows, attend, split_heads},
+    attention::{Attention, Heads, KeyValue, Mask, PassMask, Rows},
     decoder::{DecoderPass, Layer},
     gated_mlp::GatedMlp,
     projection::{Projection, named},
@@ -54,19 +54,21 @@ pub(super) fn new_pass<B: Backend>(
     config: &TextConfig,
     rows: Rows,
     positions: &Positions,
-    own_mask: Option<&Mask<B>>,
-    prompt_mask: Option<&Mask<B>>,
-    device: &B::Device,
+    own_mask: Option<&Mask>,
+    prompt_mask: Option<&Mask>,
 ) -> DecoderPass<B> {
     let heads = Heads::from(config);
     let angles = mrope_angles(config, positions);
+    let rotary_q = RotaryTable::new(&angles, heads.dim / 2, heads.query);
     DecoderPass {
-        rows,
-        heads,
-        rotary_q: RotaryTable::new(&angles, heads.dim / 2, heads.query, device),
-        rotary_k: RotaryTable::new(&angles, heads.dim / 2, heads.kv, device),
-        own_mask: own_mask.map(|mask| mask.expand(rows, heads)),
-        prompt_mask: prompt_mask.map(|mask| mask.expand(rows, heads)),
+        attention: Attention {
+            rows,
+            heads,
+            own_mask: own_mask.map(|mask| PassMask::own(mask.clone())),
+            prompt_mask: prompt_mask.map(|mask| PassMask::of_prompts(mask.clone(), rows)),
+        },
+        rotary_k: rotary_q.with_heads(heads.kv),
+        rotary_q,
     }
 }
 
@@ -136,12 +138,9 @@ impl<B: Backend> Layer<B> for DecoderLayer<B> {
 
 impl<B: Backend> SelfAttention<B> {
     fn key_value(&self, x: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B> {
-        let DecoderPass { rows, heads, .. } = *pass;
+        let Attention { rows, heads, .. } = pass.attention;
         let key = pass.rotary_k.rotate(self.k_proj.forward(x.clone()));
-        KeyValue {
-            key: split_heads(key, rows, heads.kv, heads.dim),
-            value: split_heads(self.v_proj.forward(x), rows, heads.kv, heads.dim),
-        }
+        KeyValue::new(key, self.v_proj.forward(x), rows, heads)
     }
 
     fn forward(
@@ -151,22 +150,13 @@ impl<B: Backend> SelfAttention<B> {
         prompt: Option<&KeyValue<B>>,
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
-        let DecoderPass { rows, heads, .. } = *pass;
-        let query =
-            pass.rotary_q.rotate(self.q_proj.forward(x.clone())).mul_scalar((heads.dim as f64).powf(-0.5));
+        let query = pass.rotary_q.rotate(self.q_proj.forward(x.clone()));
         let new = self.key_value(x, pass);
         let own = match past {
             Some(past) => past.append(new),
             None => new,
         };
-        let attended = attend(
-            split_heads(query, rows, heads.kv, heads.dim),
-            own.clone(),
-            pass.own_mask.as_ref(),
-            prompt.map(|prompt| (prompt, pass.prompt_mask.as_ref())),
-            rows,
-            heads,
-        );
+        let attended = pass.attention.attend(query, &own, prompt);
         (self.o_proj.forward(attended), own)
     }
 }

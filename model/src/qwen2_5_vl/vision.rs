@@ -6,7 +6,7 @@
 use burn::{
     module::{Module, ParamId, list_param_ids},
     nn::Linear,
-    tensor::{Int, Tensor, TensorData, activation::softmax, backend::Backend},
+    tensor::{Int, Tensor, TensorData, backend::Backend},
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     windows::{Run, Segmentation, invert},
 };
 use crate::{
+    attention::{Attention, Heads, KeyValue, Rows},
     gated_mlp::{GatedMlp, new_linear},
     gelu::Gelu,
     processor::{GridThw, Patches},
@@ -149,7 +150,7 @@ impl<B: Backend> VisionTower<B> {
             .proj
             .forward(Tensor::from_data(TensorData::new(values, [num_patches, dim]), device));
         let angles = patch_angles(config, &grids, &windows.order);
-        let rotary = RotaryTable::new(&angles, config.head_dim() / 2, config.num_heads, device);
+        let rotary = RotaryTable::new(&angles, config.head_dim() / 2, config.num_heads);
 
         for (number, block) in self.blocks.iter().enumerate() {
             hidden = if config.fullatt_block_indexes.contains(&number) {
@@ -216,13 +217,16 @@ impl<B: Backend> VisionAttention<B> {
             Some(reorder) => parts.map(|part| part.select(0, reorder.there.clone())),
             None => parts,
         };
+        let heads = Heads { query: config.num_heads, kv: config.num_heads, dim: config.head_dim() };
         let mut first = 0;
         let attended: Vec<Tensor<B, 2>> = runs
             .iter()
             .map(|run| {
                 let rows = run.segments * run.len;
-                let part = |x: &Tensor<B, 2>| split_run(x.clone().narrow(0, first, rows), *run, config);
-                let attended = attend_run(part(&query), part(&key), part(&value), *run, config);
+                let part = |x: &Tensor<B, 2>| x.clone().narrow(0, first, rows);
+                let attention = Attention::full(Rows::independent(run.segments, run.len), heads);
+                let own = KeyValue::new(part(&key), part(&value), attention.rows, heads);
+                let attended = attention.attend(part(&query), &own, None);
                 first += rows;
                 attended
             })
@@ -242,33 +246,6 @@ impl<B: Backend> PatchMerger<B> {
         let (first, gelu, second) = &self.mlp;
         second.forward(gelu.forward(first.forward(x)))
     }
-}
-
-/// `[segments * len, width]` as `[segments * heads, len, head_dim]`.
-fn split_run<B: Backend>(x: Tensor<B, 2>, run: Run, config: &VisionConfig) -> Tensor<B, 3> {
-    let (heads, dim) = (config.num_heads, config.head_dim());
-    x.reshape([run.segments, run.len, heads, dim]).swap_dims(1, 2).reshape([
-        run.segments * heads,
-        run.len,
-        dim,
-    ])
-}
-
-/// Attention inside each segment of one run; gives `[segments * len, width]`.
-fn attend_run<B: Backend>(
-    query: Tensor<B, 3>,
-    key: Tensor<B, 3>,
-    value: Tensor<B, 3>,
-    run: Run,
-    config: &VisionConfig,
-) -> Tensor<B, 2> {
-    let (heads, dim) = (config.num_heads, config.head_dim());
-    let scores = query.mul_scalar((dim as f64).powf(-0.5)).matmul(key.transpose());
-    softmax(scores, 2)
-        .matmul(value)
-        .reshape([run.segments, heads, run.len, dim])
-        .swap_dims(1, 2)
-        .reshape([run.segments * run.len, heads * dim])
 }
 
 /// Rotary angles `[patches, head_dim / 2]` of the patches in `order`: the first half follows the row, the second the column.

@@ -12,7 +12,7 @@ use burn::{
 
 use super::BertConfig;
 use crate::{
-    attention::{Heads, KeyValue, Rows, attend, split_heads},
+    attention::{Attention, Heads, KeyValue, Rows},
     gated_mlp::new_linear,
     gelu::Gelu,
     weights::NameMap,
@@ -149,11 +149,8 @@ impl<B: Backend> BertLayer<B> {
     }
 
     fn forward(&self, x: Tensor<B, 2>, rows: Rows, heads: Heads) -> Tensor<B, 2> {
-        let split = |x| split_heads(x, rows, heads.kv, heads.dim);
-        let query = self.query.forward(x.clone()).mul_scalar((heads.dim as f64).powf(-0.5));
-        let own =
-            KeyValue { key: split(self.key.forward(x.clone())), value: split(self.value.forward(x.clone())) };
-        let attended = attend(split(query), own, None, None, rows, heads);
+        let own = KeyValue::new(self.key.forward(x.clone()), self.value.forward(x.clone()), rows, heads);
+        let attended = Attention::full(rows, heads).attend(self.query.forward(x.clone()), &own, None);
         let x = self.attention_norm.forward(self.attention_output.forward(attended) + x);
         let widened = Gelu.forward(self.intermediate.forward(x.clone()));
         self.output_norm.forward(self.output.forward(widened) + x)

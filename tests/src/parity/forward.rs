@@ -107,7 +107,7 @@ fn run<B: Backend>(
     device: &B::Device,
 ) -> Vec<f32> {
     let features = model.encode_vision(inputs, device);
-    let mask = Mask::causal(valid, device);
+    let mask = Mask::causal(valid);
     let context = DecoderContext { own_mask: Some(&mask), prompt: None, prompt_mask: None, own: None };
     let hidden = model.embed(sequences, features, device);
     let hidden =

@@ -1,0 +1,215 @@
+//! Attention in one operation: scores are made for a block of queries at a time and never leave the cache, keys after a
+//! query's place are left out of products, and the backward pass makes the scores again (Dao et al. 2022).
+//!
+//! A unit of work is a prompt and a key-value head: all its completions' queries share the prompt's keys.
+
+mod block;
+mod products;
+mod weights;
+
+use burn::tensor::{Tensor, backend::Backend};
+use rayon::prelude::*;
+
+use self::{
+    block::{Block, Unit},
+    weights::Normalizer,
+};
+use super::{Attention, Heads, KeyValue, Mask, PassMask, Rows};
+use crate::host_op::{HostOp, apply};
+
+/// See [`Attention::attend`]; `None` where the tensors are no arrays in the processor's memory.
+pub(super) fn attend<B: Backend>(
+    attention: &Attention<B>,
+    query: &Tensor<B, 2>,
+    own: &KeyValue<B>,
+    prompt: Option<&KeyValue<B>>,
+) -> Option<Tensor<B, 2>> {
+    let mask = |mask: &Option<PassMask<B>>| mask.as_ref().map(|mask| mask.mask.clone());
+    let op = GroupAttention {
+        rows: attention.rows,
+        heads: attention.heads,
+        own_len: own.len(),
+        prompt_len: prompt.map_or(0, KeyValue::len),
+        own_mask: mask(&attention.own_mask),
+        prompt_mask: mask(&attention.prompt_mask),
+    };
+    let query = query.clone().into_primitive();
+    let both = |of: &KeyValue<B>| [&of.key, &of.value].map(|x| x.clone().into_primitive());
+    let [key, value] = both(own);
+    let found = match prompt.map(both) {
+        Some([prompt_key, prompt_value]) => apply(&op, [query, key, value, prompt_key, prompt_value]),
+        None => apply(&op, [query, key, value]),
+    };
+    found.map(Tensor::from_primitive)
+}
+
+/// The sizes and masks of [`attend`]. Inputs: query, own keys, own values and, if there are any, the prompts' keys and
+/// values.
+#[derive(Clone, Debug)]
+struct GroupAttention {
+    rows: Rows,
+    heads: Heads,
+    own_len: usize,
+    prompt_len: usize,
+    own_mask: Option<Mask>,
+    prompt_mask: Option<Mask>,
+}
+
+impl<const N: usize> HostOp<N> for GroupAttention {
+    /// Of every query, in the order of units.
+    type Kept = Vec<Normalizer>;
+
+    fn output_shape(&self) -> Vec<usize> {
+        vec![self.rows.tokens(), self.heads.query * self.heads.dim]
+    }
+
+    fn forward(&self, inputs: [&[f32]; N]) -> (Vec<f32>, Vec<Normalizer>) {
+        let query = self.to_units(inputs[0], self.heads.scale() as f32);
+        let (unit_len, block_len) = (self.unit_len(), self.block_len());
+        let width = self.heads.dim;
+        let mut found = vec![0.0; query.len()];
+        let mut normalizers = vec![Normalizer::default(); query.len() / width];
+        found
+            .par_chunks_mut(unit_len * width)
+            .zip(normalizers.par_chunks_mut(unit_len))
+            .enumerate()
+            .for_each(|(index, (found, normalizers))| {
+                let unit = Unit::new(self, index, &query, inputs);
+                found
+                    .par_chunks_mut(block_len * width)
+                    .zip(normalizers.par_chunks_mut(block_len))
+                    .enumerate()
+                    .for_each(|(block, (found, normalizers))| {
+                        Block::new(&unit, block).forward(found, normalizers);
+                    });
+            });
+        (self.from_units(&found, 1.0), normalizers)
+    }
+
+    fn backward(
+        &self,
+        inputs: [&[f32]; N],
+        _: &[f32],
+        normalizers: &Vec<Normalizer>,
+        grad: &[f32],
+    ) -> [Vec<f32>; N] {
+        let query = self.to_units(inputs[0], self.heads.scale() as f32);
+        let grad = self.to_units(grad, 1.0);
+        let (num_blocks, num_parts) = (self.unit_len().div_ceil(self.block_len()), self.num_parts());
+        let parts: Vec<Gradients> = (0..self.num_units() * num_parts)
+            .into_par_iter()
+            .map(|place| {
+                let (unit, part) = (place / num_parts, place % num_parts);
+                let unit = Unit::new(self, unit, &query, inputs);
+                let mut sum = Gradients::new(self);
+                for block in part * num_blocks / num_parts..(part + 1) * num_blocks / num_parts {
+                    Block::new(&unit, block).backward(normalizers, &grad, &mut sum);
+                }
+                sum
+            })
+            .collect();
+        let rows: Vec<f32> = parts.iter().flat_map(|part| part.query.iter().copied()).collect();
+        let query = self.from_units(&rows, self.heads.scale() as f32);
+        let mut rest = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        for parts in parts.chunks(num_parts) {
+            for (place, all) in rest.iter_mut().enumerate() {
+                let start = all.len();
+                all.extend_from_slice(&parts[0].keys_values[place]);
+                for part in &parts[1..] {
+                    let sums = all[start..].iter_mut().zip(&part.keys_values[place]);
+                    sums.for_each(|(sum, more)| *sum += more);
+                }
+            }
+        }
+        let mut found = std::iter::once(query).chain(rest);
+        std::array::from_fn(|_| found.next().unwrap_or_default())
+    }
+}
+
+/// What is asked of a unit's inputs by some of its blocks.
+struct Gradients {
+    /// Of the blocks' scaled queries, one block behind the other.
+    query: Vec<f32>,
+    /// Of own keys, own values, prompt's keys and prompt's values.
+    keys_values: [Vec<f32>; 4],
+}
+
+impl Gradients {
+    fn new(sizes: &GroupAttention) -> Self {
+        let own = sizes.rows.completions * sizes.own_len * sizes.heads.dim;
+        let prompt = sizes.prompt_len * sizes.heads.dim;
+        Self { query: Vec::new(), keys_values: [own, own, prompt, prompt].map(|len| vec![0.0; len]) }
+    }
+}
+
+impl GroupAttention {
+    /// Numbers of scores of a block: they should stay in the second-level cache.
+    const BLOCK_SCORES: usize = 1 << 16;
+
+    fn groups(&self) -> usize {
+        self.heads.query / self.heads.kv
+    }
+
+    fn num_units(&self) -> usize {
+        self.rows.prompts * self.heads.kv
+    }
+
+    /// Queries of a unit: `[completions, groups, len]`.
+    fn unit_len(&self) -> usize {
+        self.rows.completions * self.groups() * self.rows.len
+    }
+
+    /// Keys that a query may see at most.
+    fn num_keys(&self) -> usize {
+        self.prompt_len + self.own_len
+    }
+
+    /// Queries of a block.
+    fn block_len(&self) -> usize {
+        (Self::BLOCK_SCORES / self.num_keys().max(1) / 16 * 16).clamp(16, 128)
+    }
+
+    /// In how many parts the backward pass of a unit is made. It depends on sizes alone, so that sums round alike on any
+    /// number of threads.
+    fn num_parts(&self) -> usize {
+        const FEW_UNITS: usize = 4;
+        let num_blocks = self.unit_len().div_ceil(self.block_len());
+        FEW_UNITS.div_ceil(self.num_units().max(1)).min(num_blocks).max(1)
+    }
+
+    /// `[tokens, query_heads * head_dim]`, times `factor`, as `[units, completions, groups, len, head_dim]`.
+    fn to_units(&self, rows: &[f32], factor: f32) -> Vec<f32> {
+        let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
+        let (groups, dim) = (self.groups(), heads.dim);
+        let mut units = vec![0.0; rows.len()];
+        units.par_chunks_mut((groups * len * dim).max(1)).enumerate().for_each(|(place, sequence)| {
+            let (unit, completion) = (place / completions, place % completions);
+            let (prompt, kv) = (unit / heads.kv, unit % heads.kv);
+            for (place, to) in sequence.chunks_exact_mut(dim).enumerate() {
+                let (group, position) = (place / len, place % len);
+                let token = (prompt * completions + completion) * len + position;
+                let from = token * heads.query * dim + (kv * groups + group) * dim;
+                to.iter_mut().zip(&rows[from..from + dim]).for_each(|(to, from)| *to = from * factor);
+            }
+        });
+        units
+    }
+
+    /// The other way round.
+    fn from_units(&self, units: &[f32], factor: f32) -> Vec<f32> {
+        let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
+        let (groups, dim) = (self.groups(), heads.dim);
+        let mut rows = vec![0.0; units.len()];
+        rows.par_chunks_mut((heads.query * dim).max(1)).enumerate().for_each(|(token, row)| {
+            let (sequence, position) = (token / len, token % len);
+            let (prompt, completion) = (sequence / completions, sequence % completions);
+            for (head, to) in row.chunks_exact_mut(dim).enumerate() {
+                let unit = prompt * heads.kv + head / groups;
+                let place = ((unit * completions + completion) * groups + head % groups) * len + position;
+                let from = &units[place * dim..(place + 1) * dim];
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor);
+            }
+        });
+        rows
+    }
+}

@@ -1,0 +1,117 @@
+//! Arithmetic on rows of f32 with the widest vector instructions that the processor has.
+//!
+//! Sums run over fixed lanes, and a product is rounded before it is added unless `mul_add` says otherwise, so that results
+//! are the same to the bit whichever instructions are used.
+
+use pulp::Arch;
+
+const LANES: usize = 16;
+
+/// Runs `work`, which should be loops over slices, compiled for the processor at hand.
+#[inline(always)]
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(work)
+}
+
+/// The greatest of `row`; negative infinity if it is empty.
+#[inline(always)]
+pub(crate) fn greatest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane = if *x > *lane { *x } else { *lane });
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |greatest, x| greatest.max(*x))
+}
+
+/// The sum of what `term` makes of each of `row`.
+#[inline(always)]
+pub(crate) fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += term(*x));
+    }
+    lanes.into_iter().chain(rest.iter().map(|x| term(*x))).sum()
+}
+
+/// The sum of the products of two rows.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b);
+    for (a, b) in a.zip(b) {
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane = a.mul_add(*b, *lane));
+    }
+    lanes.into_iter().chain(rest).sum()
+}
+
+/// `1 + e^-x`, the inverse of the sigmoid.
+#[inline(always)]
+pub(crate) fn inverse_sigmoid(x: f32) -> f32 {
+    1.0 + exp(if x < -88.0 { 88.0 } else { -x })
+}
+
+/// `e^x` for `x` up to 88, within a unit in the last place; 0 below -87.
+///
+/// `x` is split into a multiple of ln 2, which becomes the exponent's bits, and a rest of at most half of it, whose
+/// Taylor series is exact to f32 after the seventh power.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding it rounds to a whole number, which is then in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    // What ln 2 is more than its f32.
+    const LN_2_REST: f32 = -1.904_654_3e-9;
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let whole = rounded - ROUND;
+    let r = whole.mul_add(-LN_2_REST, whole.mul_add(-std::f32::consts::LN_2, x));
+    let series = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
+    let series = r.mul_add(series, 1.0 / 120.0);
+    let series = r.mul_add(series, 1.0 / 24.0);
+    let series = r.mul_add(series, 1.0 / 6.0);
+    let series = r.mul_add(series, 0.5);
+    let series = r.mul_add(series, 1.0);
+    let series = r.mul_add(series, 1.0);
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    let found = series * f32::from_bits(exponent);
+    if x < -87.0 { 0.0 } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_those_of_f64() {
+        for step in -87_000..=88_000 {
+            let x = step as f32 / 1000.0;
+            let (found, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((found / exact - 1.0).abs() < f64::from(f32::EPSILON), "exp({x}) = {found}, {exact}");
+        }
+        for x in [-87.5, -1000.0, f32::MIN, f32::NEG_INFINITY] {
+            assert_eq!(exp(x), 0.0, "{x}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn sigmoids_by_hand() {
+        assert_eq!([0.0, 1e30, 100.0].map(inverse_sigmoid), [2.0, 1.0, 1.0]);
+        assert!(inverse_sigmoid(-1e30).is_finite() && inverse_sigmoid(-1e30) > 1e37);
+        assert!((1.0 / inverse_sigmoid(2.0) - 0.880_797_1).abs() < 1e-7);
+    }
+
+    #[test]
+    fn sums_of_rows_of_any_length() {
+        for len in 0..40 {
+            let row: Vec<f32> = (0..len).map(|place| (place as f32 * 0.7).sin() * 5.0).collect();
+            assert_eq!(greatest(&row), row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let squares: f32 = row.iter().map(|x| x * x).sum();
+            assert!((sum(&row, |x| x * x) - squares).abs() <= 1e-5 * squares);
+            assert!((dot(&row, &row) - squares).abs() <= 1e-5 * squares);
+        }
+    }
+}
