@@ -1,5 +1,6 @@
 //! `medgrpo train`: an experiment from its file to a trained checkpoint, predictions and a page to look at.
 
+mod best;
 mod checkpoints;
 mod evaluation;
 mod job;
@@ -9,6 +10,7 @@ mod stage_model;
 mod start_model;
 mod summary;
 
+pub(crate) use best::check_records;
 pub(crate) use stage_model::adapted_layers;
 
 use std::path::Path;

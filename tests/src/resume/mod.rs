@@ -2,6 +2,7 @@
 
 mod adapters;
 mod alarms;
+mod best;
 mod events;
 mod every_recipe;
 mod from_nothing;
