@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod checkpoint;
 pub mod dynamic_sampling;
 mod error;
+pub mod failure;
 pub mod feeder;
 pub mod filter;
 pub mod learner;

@@ -214,6 +214,11 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// A completion alone.
+    pub(crate) fn one(group: usize, completion: usize) -> Self {
+        Self { group, first: completion, count: 1 }
+    }
+
     /// (group, completion) of each.
     pub(crate) fn places(self) -> impl Iterator<Item = (usize, usize)> {
         (self.first..self.first + self.count).map(move |completion| (self.group, completion))

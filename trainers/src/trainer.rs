@@ -4,7 +4,7 @@
 //! model micro-batch by micro-batch and hands the gradients to the learner. What to log, save or evaluate is the
 //! observer's business.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use burn::tensor::{TensorData, backend::AutodiffBackend};
 use medgrpo_model::group_gradients::Kept;
@@ -15,6 +15,7 @@ use crate::{
     advantage::Payment,
     aggregate::StepTotals,
     dynamic_sampling::{DroppedGroup, collect},
+    failure::{Culprit, FailedStep},
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, rollout_metrics},
@@ -78,21 +79,22 @@ pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
         learner: &Learner<B, M>,
     ) -> Result<Flow, TrainError>;
 
-    /// Called when a step could not be finished because a number was not finite or no group had a signal, with the state
-    /// after the `done` steps before it.
+    /// Called when a step could not be finished because a number was not finite or no group had a signal, with the model
+    /// as it was before the iteration that failed. Gives the place where the step's batch is kept, if it is.
     fn on_failure(
         &mut self,
-        groups: &[RolloutGroup],
+        failed: &FailedStep<'_>,
         model: &M,
         learner: &Learner<B, M>,
-        done: usize,
-    ) -> Result<(), TrainError>;
+    ) -> Result<Option<PathBuf>, TrainError>;
 }
 
-/// Why a step could not be finished, and in which of its iterations.
+/// Why a step could not be finished.
 struct Failure {
     error: TrainError,
     iteration: usize,
+    log_probs: LogProbs,
+    culprit: Option<Culprit>,
 }
 
 /// Everything a stage trains with.
@@ -133,7 +135,16 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 Ok(collected) => collected,
                 Err(error) => {
                     if matches!(error, TrainError::NoSignal { .. }) {
-                        observer.on_failure(&[], &model, &self.learner, done)?;
+                        let failed = FailedStep {
+                            done,
+                            iteration: 0,
+                            error: &error,
+                            groups: &[],
+                            advantages: &[],
+                            log_probs: &[],
+                            culprit: None,
+                        };
+                        observer.on_failure(&failed, &model, &self.learner)?;
                     }
                     return Err(error);
                 }
@@ -160,12 +171,21 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             (model, outcome) = self.update(model, groups, &advantages, (done, seed), &mut metrics);
             let log_probs = match outcome {
                 Ok(log_probs) => log_probs,
-                Err(Failure { error, iteration }) => {
-                    // After an iteration of the step the model is that of no step.
-                    if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
-                        observer.on_failure(groups, &model, &self.learner, done)?;
+                Err(Failure { error, iteration, log_probs, culprit }) => {
+                    if !matches!(error, TrainError::NotFinite { .. }) {
+                        return Err(error);
                     }
-                    return Err(error);
+                    let failed = FailedStep {
+                        done,
+                        iteration,
+                        error: &error,
+                        groups,
+                        advantages: &advantages,
+                        log_probs: &log_probs,
+                        culprit,
+                    };
+                    let kept = observer.on_failure(&failed, &model, &self.learner)?;
+                    return Err(error.kept_in(kept));
                 }
             };
             let total = started.elapsed();
@@ -215,16 +235,25 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
+        let step = StepData { groups, advantages, totals };
+        let failure = |stage: &Self, model: &M, error: TrainError, iteration, old: &[Option<TensorData>]| {
+            let is_number = matches!(error, TrainError::NotFinite { .. });
+            let culprit = is_number.then(|| stage.culprit(model, &pieces, step, seed, old)).flatten();
+            Failure { error, iteration, log_probs: by_completion(groups, &pieces, old), culprit }
+        };
         for iteration in 0..self.recipe.num_iterations {
-            let step = StepData { groups, advantages, totals };
             let sums = match self.gather(&model, &pieces, step, seed, &mut old) {
                 Ok(sums) => sums,
-                Err(error) => return (model, Err(Failure { error, iteration })),
+                Err(error) => {
+                    let failure = failure(self, &model, error, iteration, &old);
+                    return (model, Err(failure));
+                }
             };
             let loss = sums["loss"];
             if !loss.is_finite() {
-                let error = TrainError::NotFinite { step: done + 1, what: "loss", value: loss };
-                return (model, Err(Failure { error, iteration }));
+                let error = TrainError::not_finite(done + 1, "loss", loss);
+                let failure = failure(self, &model, error, iteration, &old);
+                return (model, Err(failure));
             }
             // The schedule counts steps of the loop, however often each is iterated.
             let outcome;
@@ -235,7 +264,10 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                     metrics.insert("learning_rate".to_owned(), outcome.learning_rate);
                 }
                 Ok(_) => {}
-                Err(error) => return (model, Err(Failure { error, iteration })),
+                Err(error) => {
+                    let failure = failure(self, &model, error, iteration, &old);
+                    return (model, Err(failure));
+                }
             }
             // The last iteration's numbers: the ones in which the ratio has moved furthest.
             metrics.extend(sums);

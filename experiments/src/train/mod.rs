@@ -3,6 +3,7 @@
 mod best;
 mod checkpoints;
 mod evaluation;
+mod failure;
 mod job;
 mod observer;
 mod scoring;

@@ -15,9 +15,9 @@ use medgrpo_rewards::judge::{Judge, JudgeStats};
 use medgrpo_trainers::{
     TrainError,
     checkpoint::{self, TrainState},
+    failure::FailedStep,
     learner::Learner,
     recipe::Policy,
-    rollout::RolloutGroup,
     trainer::{Flow, Observer, StepReport},
 };
 
@@ -25,6 +25,7 @@ use super::{
     best::{self, BestWatch},
     checkpoints::{checkpoint_dir, prune},
     evaluation::Evaluator,
+    failure,
     stage_model::stored,
 };
 use crate::{
@@ -229,16 +230,23 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
 
     fn on_failure(
         &mut self,
-        groups: &[RolloutGroup],
+        failed: &FailedStep<'_>,
         model: &M,
         learner: &Learner<B, M>,
-        done: usize,
-    ) -> Result<(), TrainError> {
-        for group in groups {
+    ) -> Result<Option<PathBuf>, TrainError> {
+        for group in failed.groups {
             tracing::error!("the failed step held {}", group.prepared.origin);
         }
         // Before a stage's first step there is nothing to go on from but the stage's start.
-        if done == 0 { Ok(()) } else { self.save(done, model, learner) }
+        if failed.done > 0 && failed.iteration == 0 {
+            self.save(failed.done, model, learner)?;
+        }
+        if failed.groups.is_empty() {
+            return Ok(None);
+        }
+        let kept = failure::write(self.run, (self.stage_index, &self.stage.name), failed);
+        // What stopped the run is told all the same.
+        Ok(kept.inspect_err(|error| tracing::error!("the failed batch cannot be kept: {error:#}")).ok())
     }
 }
 

@@ -5,6 +5,7 @@ mod alarms;
 mod best;
 mod events;
 mod every_recipe;
+mod failures;
 mod from_nothing;
 mod kills;
 mod lengths;
