@@ -55,6 +55,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         seed: u64,
         old: &[Option<TensorData>],
     ) -> Option<Culprit> {
+        tracing::warn!("a number of the step is not finite; looking for the first completion to blame");
         let pass = MicroBatchPass {
             recipe: &self.recipe,
             reference: self.reference.as_ref(),

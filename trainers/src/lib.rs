@@ -22,6 +22,7 @@ pub mod prepare;
 pub mod recipe;
 pub mod recipes;
 pub mod replay;
+mod reward_kl;
 pub mod rollout;
 pub mod schedule;
 pub mod seed;

@@ -101,7 +101,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             }
         };
         let ref_log_probs = match self.reference {
-            Some(reference) if self.recipe.needs_reference() => {
+            Some(reference) if self.recipe.terms_need_reference() => {
                 let options = LogProbOptions { entropy: false, entropy_gradient: false, ..options };
                 let reference = completion_log_probs(reference, inputs, options, self.device)?;
                 Some(Tensor::from_inner(reference.log_probs))
@@ -228,7 +228,7 @@ impl Slice {
         &completions[self.first..self.first + self.count]
     }
 
-    fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
+    pub(crate) fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
         self.of(&groups[self.group].completions)
             .iter()
             .map(|completion| completion.token_ids.clone())

@@ -34,6 +34,9 @@ pub struct RolloutCompletion {
     pub score: Option<Score>,
     /// Log-probability of each token as told by the engine that drew it; `None` where that is the policy itself.
     pub sampling_log_probs: Option<Vec<f32>>,
+    /// Its distance from the reference, `log policy - log reference` added up over its tokens as it was drawn; `None` where no
+    /// reward is reduced by it.
+    pub kl: Option<f32>,
 }
 
 impl RolloutCompletion {
@@ -45,11 +48,13 @@ impl RolloutCompletion {
         }
     }
 
-    /// What it was paid, in total and in parts; `None` if it was not or could not be scored.
-    pub fn payment(&self) -> Option<Payment> {
+    /// What it was paid, in total and in parts, `beta` times its distance from the reference taken off the total; `None` if it
+    /// was not or could not be scored.
+    pub fn payment(&self, beta: f64) -> Option<Payment> {
         let Some(Score::Scored { value, parts, .. }) = &self.score else { return None };
         let parts = parts.iter().map(|(name, value)| (name.clone(), f64::from(*value))).collect();
-        Some(Payment { total: f64::from(*value), parts })
+        let penalty = self.kl.map_or(0.0, |kl| beta * f64::from(kl));
+        Some(Payment { total: f64::from(*value) - penalty, parts })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     metrics::{Metrics, rollout_metrics},
     micro_batch::{LogProbs, MicroBatchPass, Slice, StepData, by_completion, cut},
     recipe::{Policy, Recipe},
+    reward_kl::RewardKl,
     rollout::{RolloutCompletion, RolloutGroup},
     seed::derive_seed,
     workers::Workers,
@@ -130,8 +131,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let more = done + 1 < self.config.max_steps;
             let Self { recipe, feeder, device, .. } = self;
             let collected = collect(recipe, feeder, &policy, (done, seed), more, device);
-            drop(policy);
-            let collected = match collected {
+            let mut collected = match collected {
                 Ok(collected) => collected,
                 Err(error) => {
                     if matches!(error, TrainError::NoSignal { .. }) {
@@ -149,11 +149,14 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                     return Err(error);
                 }
             };
+            let kl = self.reward_kl(&policy, &mut collected.kept)?;
+            drop(policy);
             let collected_at = started.elapsed();
             let groups = &collected.kept;
+            let beta = self.recipe.reward_beta;
             let payments: Vec<Vec<Option<Payment>>> = groups
                 .iter()
-                .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
+                .map(|group| group.completions.iter().map(|completion| completion.payment(beta)).collect())
                 .collect();
             let advantages: Vec<Vec<f32>> = self
                 .recipe
@@ -167,6 +170,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             if self.recipe.dynamic_sampling.is_some() {
                 metrics.extend(collected.metrics());
             }
+            metrics.extend(kl.map(|kl| ("kl".to_owned(), kl)));
             let outcome;
             (model, outcome) = self.update(model, groups, &advantages, (done, seed), &mut metrics);
             let log_probs = match outcome {
@@ -209,6 +213,25 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             }
         }
         Ok(model)
+    }
+
+    /// Notes how far each completion is from the reference, if rewards are reduced by that; gives the mean over tokens.
+    fn reward_kl(
+        &self,
+        policy: &M::InnerModule,
+        groups: &mut [RolloutGroup],
+    ) -> Result<Option<f64>, TrainError> {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.recipe.reward_beta != 0.0) else {
+            return Ok(None);
+        };
+        let against = RewardKl::<B::InnerBackend, M::InnerModule> {
+            reference,
+            temperature: self.recipe.temperature,
+            micro_batch_size: self.config.micro_batch_size,
+            workers: &self.workers,
+            device: self.device,
+        };
+        against.measure(policy, groups).map(Some)
     }
 
     /// One step of the optimizer, or as many as the recipe iterates; gives the log-probabilities of the report. On failure the

@@ -9,13 +9,13 @@ use medgrpo_trainers::{
     dynamic_sampling::DynamicSampling,
     filter::ZeroVariance,
     objective::{self, Cispo, Clip, Gamma, KlToReference, Level, Sapo, Vespo},
-    recipes::{GrpoConfig, Surrogate},
+    recipes::{self, GrpoConfig, Surrogate},
 };
 
 use super::component_weights;
 use crate::config::resolved::{
     Policy,
-    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, LossType, ScaleRewards},
+    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, ScaleRewards},
 };
 
 /// The recipe's loss and advantage.
@@ -37,6 +37,10 @@ pub(crate) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
             LossType::Luspo => Aggregate::SequenceSum,
         },
         beta: config.beta,
+        kl_in: match config.kl_in {
+            Some(KlIn::Reward) => recipes::KlIn::Reward,
+            Some(KlIn::Loss) | None => recipes::KlIn::Loss,
+        },
         kl: KlToReference {
             estimator: match config.kl_estimator {
                 Some(KlEstimator::K1) => objective::KlEstimator::K1,

@@ -205,6 +205,10 @@ fn a_key_that_the_algorithm_does_not_read_is_refused() {
         ("type = \"medgrpo\", advantage = \"gdpo\"", "normalization` has no effect"),
         ("type = \"gdpo\", rewards = { overlong = { cache_length = 4 } }", "overlong` has no effect"),
         ("type = \"dr_grpo\", advantage_epsilon = 0.1", "divided by no deviation"),
+        ("type = \"grpo\", kl_in = \"reward\"", "set beta above 0"),
+        ("type = \"grpo\", beta = 0.1, kl_in = \"reward\", kl_estimator = \"k2\"", "kl_in = \"loss\""),
+        ("type = \"rloo\", beta = 0.1, use_bias_correction_kl = true", "kl_in = \"loss\""),
+        ("type = \"gdpo\", beta = 0.1, kl_in = \"reward\"", "components of the reward alone"),
         ("type = \"cispo\", epsilon_high = 0.3", "1 or above"),
     ] {
         let text = FULL

@@ -56,6 +56,9 @@ struct FailedCompletion<'a> {
     #[serde(flatten)]
     worth: Worth,
     advantage: Option<f32>,
+    /// Its distance from the reference, where that is part of the reward.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f32>,
     /// Of each token under the policy that drew it; absent where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_probs: Option<&'a [f32]>,
@@ -110,6 +113,7 @@ fn failed_group<'a>(failed: &FailedStep<'a>, place: usize, group: &'a RolloutGro
         truncated: completion.truncated,
         worth: completion.score.as_ref().map(Worth::from).unwrap_or_default(),
         advantage: failed.advantages.get(place).and_then(|group| group.get(number)).copied(),
+        kl: completion.kl,
         log_probs: failed
             .log_probs
             .get(place)

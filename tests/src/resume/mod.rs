@@ -8,6 +8,7 @@ mod every_recipe;
 mod failures;
 mod from_nothing;
 mod kills;
+mod kl_in_reward;
 mod lengths;
 mod replayed;
 mod rescored;

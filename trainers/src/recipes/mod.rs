@@ -16,5 +16,5 @@ mod sapo;
 mod sft;
 mod vespo;
 
-pub use grpo::{GrpoConfig, Surrogate, grpo};
+pub use grpo::{GrpoConfig, KlIn, Surrogate, grpo};
 pub use sft::sft;

@@ -16,7 +16,6 @@ use medgrpo_trainers::{
     filter::Verdict,
     recipes::GrpoConfig,
     replay::{RecordedGroup, Share, replay},
-    rollout::RolloutCompletion,
 };
 use serde::Serialize;
 
@@ -34,7 +33,7 @@ use crate::{
         self,
         resolved::{
             Policy, Stage,
-            recipe::{AdvantageType, Method},
+            recipe::{AdvantageType, KlIn, Method},
         },
     },
     device::{Job, run_on_cpu},
@@ -124,6 +123,14 @@ impl Plan {
                 stage.name
             );
         }
+        let measures = |policy: &Policy| policy.kl_in == Some(KlIn::Reward);
+        if measures(replayed) && !measures(recorded) {
+            bail!(
+                "stage {} has recorded no distance from a reference (its `kl_in` was not \"reward\"): choose a recipe with \
+                 beta = 0 or kl_in = \"loss\"",
+                stage.name
+            );
+        }
         let side =
             |policy: &Policy| Side { method: policy.method, config: build::grpo_config(policy, tasks) };
         Ok(Self {
@@ -156,9 +163,10 @@ impl Plan {
             .filter(|(_, verdict)| **verdict == Verdict::Keep)
             .map(|(group, _)| group)
             .collect();
+        let beta = self.replayed.config.reward_beta();
         let payments: Vec<Vec<Option<Payment>>> = kept
             .iter()
-            .map(|group| group.completions.iter().map(RolloutCompletion::payment).collect())
+            .map(|group| group.completions.iter().map(|completion| completion.payment(beta)).collect())
             .collect();
         let advantages: Vec<Vec<f32>> = self
             .replayed
@@ -267,7 +275,7 @@ impl ReplayedStage {
         for (whose, side) in [("recorded", &plan.recorded), ("replayed", &plan.replayed)] {
             let GrpoConfig { beta, entropy_coef, top_entropy_quantile, .. } = side.config;
             let terms = [
-                (beta > 0.0, "the divergence from the reference (beta)"),
+                (beta > side.config.reward_beta(), "the divergence from the reference (beta)"),
                 (entropy_coef > 0.0, "the entropy bonus (entropy_coef)"),
                 (top_entropy_quantile < 1.0, "the choice of tokens by entropy (top_entropy_quantile)"),
             ];

@@ -5,7 +5,7 @@ use crate::config::{
     resolved::{
         Policy, Recipe, Rewards,
         recipe::{
-            AdvantageType, DynamicSampling, ImportanceSamplingLevel, KlEstimator, LossType, Method,
+            AdvantageType, DynamicSampling, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
             ScaleRewards,
         },
     },
@@ -25,6 +25,7 @@ struct Defaults {
     epsilon_high: Option<f64>,
     clip_ratio_c: Option<f64>,
     beta: f64,
+    kl_in: KlIn,
     advantage: AdvantageType,
     scale_rewards: ScaleRewards,
     advantage_epsilon: f64,
@@ -43,6 +44,7 @@ impl Defaults {
             epsilon_high: None,
             clip_ratio_c: None,
             beta: 0.0,
+            kl_in: KlIn::Loss,
             advantage: AdvantageType::Group,
             scale_rewards: ScaleRewards::Group,
             // TRL's.
@@ -78,7 +80,12 @@ impl Defaults {
             },
             Method::Cispo => Self { loss_type: LossType::Cispo, epsilon_high: Some(5.0), ..grpo },
             Method::Sapo => Self { loss_type: LossType::Sapo, ..grpo },
-            Method::Rloo => Self { advantage: AdvantageType::Rloo, loss_type: LossType::Luspo, ..grpo },
+            Method::Rloo => Self {
+                advantage: AdvantageType::Rloo,
+                loss_type: LossType::Luspo,
+                kl_in: KlIn::Reward,
+                ..grpo
+            },
             Method::Gdpo => Self { advantage: AdvantageType::Gdpo, ..grpo },
             Method::EmaGrpo => {
                 Self { scale_rewards: ScaleRewards::None, rewards: RewardDefaults::ema_grpo(), ..grpo }
@@ -122,6 +129,8 @@ impl Policy {
         let loss_type = wire.loss_type.unwrap_or(defaults.loss_type);
         let advantage = wire.advantage.unwrap_or(defaults.advantage);
         let beta = wire.beta.unwrap_or(defaults.beta);
+        let kl_in = (beta > 0.0).then_some(wire.kl_in.unwrap_or(defaults.kl_in));
+        let in_loss = kl_in == Some(KlIn::Loss);
         let clips = loss_type.clips();
         let epsilon = wire.epsilon.unwrap_or(defaults.epsilon);
         // A width of the clip is no bound of a weight, nor the other way round.
@@ -163,8 +172,9 @@ impl Policy {
             vespo_k_neg: vespo(wire.vespo_k_neg, 3.0),
             vespo_lambda_neg: vespo(wire.vespo_lambda_neg, 2.0),
             beta,
-            kl_estimator: (beta > 0.0).then_some(wire.kl_estimator.unwrap_or(KlEstimator::K3)),
-            use_bias_correction_kl: (beta > 0.0).then_some(wire.use_bias_correction_kl.unwrap_or(false)),
+            kl_in,
+            kl_estimator: in_loss.then_some(wire.kl_estimator.unwrap_or(KlEstimator::K3)),
+            use_bias_correction_kl: in_loss.then_some(wire.use_bias_correction_kl.unwrap_or(false)),
             entropy_coef: wire.entropy_coef.unwrap_or(0.0),
             top_entropy_quantile: wire.top_entropy_quantile.unwrap_or(1.0),
             off_policy_mask_threshold: wire.off_policy_mask_threshold,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use alarms::AlarmsWire;
 pub use recipe::{
-    AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, LossType, Method, RecipeWire,
-    ScaleRewards,
+    AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
+    RecipeWire, ScaleRewards,
 };
 pub use rewards::{JudgeWording, RewardsWire, UnseenPair};
 
