@@ -124,7 +124,8 @@ mod tests {
         let file = dir.path().join("x.toml");
         let text = format!(
             "model.path = 'base'\ndata.train = [{{ file = 'train.json' }}]\n[[stage]]\nname = 's'\n\
-             recipe.type = '{name}'\ntrainer.max_steps = 1\n"
+             recipe.type = '{name}'\ntrainer.max_steps = 1\n\
+             data.tasks = ['tag', 'stg']\n"
         );
         std::fs::write(&file, text).unwrap();
         let experiment = load(&file, &[]).unwrap();
@@ -144,6 +145,12 @@ mod tests {
             ("cispo", GrpoConfig::cispo()),
             ("sapo", GrpoConfig::sapo()),
             ("rloo", GrpoConfig::rloo()),
+            ("medgrpo", GrpoConfig::medgrpo()),
+            ("medgrpo_paper", GrpoConfig::medgrpo_paper()),
+            ("trl_grpo", GrpoConfig::trl_grpo()),
+            ("trl_dapo", GrpoConfig::trl_dapo()),
+            ("verl_grpo", GrpoConfig::verl_grpo()),
+            ("easyr1_dapo", GrpoConfig::easyr1_dapo()),
         ] {
             assert_eq!(debug(&config_of(name)), debug(&method), "{name}");
         }

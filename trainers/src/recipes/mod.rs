@@ -11,6 +11,7 @@ mod gdpo;
 mod grpo;
 mod gspo;
 mod luspo;
+mod peers;
 mod rloo;
 mod sapo;
 mod sft;

@@ -29,6 +29,7 @@ struct Defaults {
     advantage: AdvantageType,
     scale_rewards: ScaleRewards,
     advantage_epsilon: f64,
+    mask_truncated_completions: bool,
     dynamic_sampling: bool,
     rewards: RewardDefaults,
 }
@@ -49,6 +50,7 @@ impl Defaults {
             scale_rewards: ScaleRewards::Group,
             // TRL's.
             advantage_epsilon: 1e-4,
+            mask_truncated_completions: false,
             dynamic_sampling: false,
             rewards: RewardDefaults::grpo(),
         }
@@ -56,6 +58,16 @@ impl Defaults {
 
     fn dapo() -> Self {
         Self { loss_type: LossType::Dapo, epsilon_high: Some(0.28), dynamic_sampling: true, ..Self::grpo() }
+    }
+
+    /// The paper's rate, bounds and rewards.
+    fn medgrpo() -> Self {
+        Self {
+            learning_rate: 5e-7,
+            epsilon_high: Some(0.3),
+            rewards: RewardDefaults::medgrpo(),
+            ..Self::grpo()
+        }
     }
 
     /// verl's advantage and dual clip, which EasyR1 shares.
@@ -90,13 +102,12 @@ impl Defaults {
             Method::EmaGrpo => {
                 Self { scale_rewards: ScaleRewards::None, rewards: RewardDefaults::ema_grpo(), ..grpo }
             }
-            Method::Medgrpo => Self {
-                learning_rate: 5e-7,
-                epsilon_high: Some(0.3),
-                rewards: RewardDefaults::medgrpo(),
-                ..grpo
-            },
+            Method::Medgrpo => Self::medgrpo(),
+            Method::MedgrpoPaper => Self { loss_type: LossType::Dapo, ..Self::medgrpo() }.like_verl(),
             Method::TrlGrpo => Self { loss_type: LossType::Dapo, ..grpo },
+            Method::TrlDapo => {
+                Self { dynamic_sampling: false, mask_truncated_completions: true, ..Self::dapo() }
+            }
             Method::VerlGrpo => Self { loss_type: LossType::Dapo, beta: 0.01, ..grpo }.like_verl(),
             Method::Easyr1Dapo => Self::dapo().like_verl(),
         })
@@ -178,7 +189,9 @@ impl Policy {
             entropy_coef: wire.entropy_coef.unwrap_or(0.0),
             top_entropy_quantile: wire.top_entropy_quantile.unwrap_or(1.0),
             off_policy_mask_threshold: wire.off_policy_mask_threshold,
-            mask_truncated_completions: wire.mask_truncated_completions.unwrap_or(false),
+            mask_truncated_completions: wire
+                .mask_truncated_completions
+                .unwrap_or(defaults.mask_truncated_completions),
             advantage,
             scale_rewards,
             advantage_epsilon: is_divided

@@ -113,8 +113,14 @@ pub enum Method {
     /// MedGRPO: `epsilon` 0.2, `epsilon_high` 0.3, no KL, captions half similarity and half judge, and the median-logistic
     /// normalization.
     Medgrpo,
+    /// MedGRPO with what its paper leaves open as in EasyR1, whose default bounds of the ratio are the paper's (an
+    /// inference, said nowhere): all tokens alike, dual clip at 3, `advantage_epsilon` 1e-6.
+    MedgrpoPaper,
     /// GRPO as TRL runs it by default: all tokens alike (`loss_type = "dapo"`).
     TrlGrpo,
+    /// DAPO as TRL's documentation sets it up: `epsilon_high` 0.28, all tokens alike, `mask_truncated_completions`, no
+    /// dynamic sampling; overlong punishment is `rewards.overlong`.
+    TrlDapo,
     /// GRPO as verl runs it on vision-language models: all tokens alike, dual clip at 3, `beta` 0.01,
     /// `advantage_epsilon` 1e-6.
     VerlGrpo,
