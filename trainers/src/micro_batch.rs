@@ -41,6 +41,9 @@ pub(crate) struct MicroBatchPass<'a, B: AutodiffBackend, M: Policy<B>> {
     pub(crate) device: &'a B::Device,
 }
 
+/// The furthest that the ratio of a token is from 1: a maximum, where other numbers are sums.
+pub(crate) const RATIO_DEVIATION_MAX: &str = "importance_ratio_deviation/max";
+
 /// Named sums over a micro-batch's share of the step.
 type Sums = Vec<(&'static str, f64)>;
 
@@ -131,6 +134,10 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             reported.push((metric.name, share(metric, &batch, totals)));
         }
         reported.push(("loss", loss.clone().detach()));
+        if is_scored(&completions) && batch.log_probs.dims()[1] > 0 {
+            let ratio = batch.log_ratio().detach().exp();
+            reported.push((RATIO_DEVIATION_MAX, ratio.sub_scalar(1.0).abs().max()));
+        }
         // One transfer for all numbers.
         let (names, values): (Vec<_>, Vec<_>) = reported.into_iter().unzip();
         let values = Tensor::cat(values, 0).into_data().convert::<f32>();

@@ -58,6 +58,14 @@ impl RolloutCompletion {
     }
 }
 
+impl RolloutGroup {
+    /// Tokens of the prompt and of all answers, the prompt's once.
+    pub fn num_tokens(&self) -> usize {
+        let answers = self.completions.iter().map(|completion| completion.token_ids.len());
+        self.prepared.prompt.input_ids.len() + answers.sum::<usize>()
+    }
+}
+
 /// All answers to one prompt.
 #[derive(Clone, Debug)]
 pub struct RolloutGroup {

@@ -18,8 +18,8 @@ use crate::{
     failure::{Culprit, FailedStep},
     feeder::Feeder,
     learner::Learner,
-    metrics::{Metrics, rollout_metrics},
-    micro_batch::{LogProbs, MicroBatchPass, Slice, StepData, by_completion, cut},
+    metrics::{Metrics, effective_tokens, rollout_metrics},
+    micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, Slice, StepData, by_completion, cut},
     recipe::{Policy, Recipe},
     reward_kl::RewardKl,
     rollout::{RolloutCompletion, RolloutGroup},
@@ -167,6 +167,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 .collect();
 
             let mut metrics = rollout_metrics(collected.drawn());
+            let leaves_out = |completion: &RolloutCompletion| self.recipe.leaves_out(completion);
+            let effective = effective_tokens(groups, &advantages, leaves_out);
+            metrics.extend(effective.map(|share| ("frac_effective_tokens".to_owned(), share)));
             if self.recipe.dynamic_sampling.is_some() {
                 metrics.extend(collected.metrics());
             }
@@ -194,6 +197,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             };
             let total = started.elapsed();
             metrics.insert("step_time".to_owned(), total.as_secs_f64());
+            let tokens = collected.drawn().map(RolloutGroup::num_tokens).sum::<usize>() as f64;
+            metrics.insert("perf/tokens_per_sec".to_owned(), tokens / total.as_secs_f64());
             metrics.insert("time/data".to_owned(), collected.waited.as_secs_f64());
             metrics.insert("time/collect".to_owned(), (collected_at - collected.waited).as_secs_f64());
             metrics.insert("time/update".to_owned(), (total - collected_at).as_secs_f64());
@@ -329,7 +334,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 let (gradients, metrics) = outcome?;
                 self.learner.accumulate(model, gradients);
                 for (name, value) in metrics {
-                    *sums.entry(name.to_owned()).or_insert(0.0) += value;
+                    let sum = sums.entry(name.to_owned()).or_insert(0.0);
+                    // Every other number is a share of the step's.
+                    *sum = if name == RATIO_DEVIATION_MAX { sum.max(value) } else { *sum + value };
                 }
             }
         }

@@ -33,10 +33,14 @@ use crate::{
     archive::{Archive, ArchivedGroup},
     config::resolved,
     events::EventFile,
+    memory::{peak_resident_bytes, resident_bytes},
     progress::Progress,
     rollouts::StoredGroup,
     run_dir::{JsonLines, Position},
 };
+
+/// Bytes of a mebibyte.
+const MIB: f64 = (1 << 20) as f64;
 
 /// Watches one stage of a run.
 pub(super) struct RunObserver<'a, B: AutodiffBackend> {
@@ -204,6 +208,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
                 metrics.extend(done.map(|(name, value)| (name.to_owned(), value)));
                 self.judged = stats;
             }
+            let held = [("rss", resident_bytes()), ("peak_rss", peak_resident_bytes())];
+            let told = held.into_iter().filter_map(|(name, bytes)| Some((name, bytes? as f64 / MIB)));
+            metrics.extend(told.map(|(name, held)| (format!("perf/{name}_mib"), held)));
             if self.alarm(step, &mut metrics) {
                 self.alarmed = Some(step);
             }
