@@ -13,6 +13,7 @@ pub mod config;
 pub mod device;
 pub mod environment;
 mod events;
+mod memory;
 mod output;
 pub mod predict;
 mod pretrained;

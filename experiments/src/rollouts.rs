@@ -41,6 +41,9 @@ pub(crate) struct StoredCompletion {
     #[serde(flatten)]
     pub(crate) worth: Worth,
     pub(crate) advantage: f32,
+    /// Its distance from the reference, where the advantage was taken of what that left of the reward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kl: Option<f32>,
 }
 
 /// A score as it is stored.
@@ -82,6 +85,7 @@ impl StoredGroup {
             truncated: completion.truncated,
             worth: completion.score.as_ref().map(Worth::from).unwrap_or_default(),
             advantage: advantages.map_or(0.0, |advantages| advantages[place]),
+            kl: completion.kl,
         });
         Self {
             origin: group.prepared.origin.clone(),

@@ -159,7 +159,12 @@ impl RunDir {
 
     /// Where checkpoints go.
     pub fn checkpoints(&self) -> PathBuf {
-        self.root.join("checkpoints")
+        Self::checkpoints_of(&self.root)
+    }
+
+    /// The same of the run in `root`, whoever holds it.
+    pub(crate) fn checkpoints_of(root: &Path) -> PathBuf {
+        root.join("checkpoints")
     }
 
     /// Where predictions go.

@@ -1,6 +1,9 @@
 //! Laws of the training loop, on a real model: what may not depend on how a step is computed.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use burn::{
@@ -13,6 +16,7 @@ use medgrpo_model::{checkpoint::Pretrained, group_gradients::Kept, qwen2_5_vl::Q
 use medgrpo_trainers::{
     TrainError,
     aggregate::Aggregate,
+    failure::{Culprit, FailedStep},
     feeder::{Feeder, SampleStream},
     learner::{Learner, LearnerConfig},
     metrics::Metrics,
@@ -20,7 +24,6 @@ use medgrpo_trainers::{
     prepare::{SamplePreparer, VideoSampling},
     recipe::{Policy, Recipe, Term},
     recipes::sft,
-    rollout::RolloutGroup,
     schedule::{Decay, Schedule},
     trainer::{Flow, LoopConfig, Observer, Stage, StepReport},
     workers::Workers,
@@ -120,7 +123,23 @@ impl Job for Laws {
 }
 
 fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device) -> Result<Outcome> {
-    let (model, _) = Qwen25Vl::<B>::from_dir(&fixture.dir, device)?;
+    let mut watch = Watch::default();
+    let model = step_from::<B>(fixture, &fixture.dir, way, &mut watch, device)?;
+    let mut parameters = Parameters::default();
+    model.visit(&mut parameters);
+    let metric = |name: &str| watch.metrics[name];
+    Ok(Outcome { loss: metric("loss"), grad_norm: metric("grad_norm"), parameters: parameters.0 })
+}
+
+/// A step of the model in `dir` on the fixture's conversations.
+fn step_from<B: AutodiffBackend>(
+    fixture: &Fixture,
+    dir: &Path,
+    way: Way,
+    watch: &mut Watch,
+    device: &B::Device,
+) -> Result<Qwen25Vl<B>> {
+    let (model, _) = Qwen25Vl::<B>::from_dir(dir, device)?;
     let recipe = if way.as_policy_gradient {
         let objective = Box::new(Clip::default());
         Recipe { terms: vec![Term { weight: 1.0, objective, aggregate: Aggregate::TokenMean }], ..sft() }
@@ -154,12 +173,71 @@ fn one_step<B: AutodiffBackend>(fixture: &Fixture, way: Way, device: &B::Device)
         workers: Arc::new(Workers::new(way.workers, way.workers)?),
         device,
     };
-    let mut watch = Watch::default();
-    let model = stage.run(model, 0, &mut watch)?;
-    let mut parameters = Parameters::default();
-    model.visit(&mut parameters);
-    let metric = |name: &str| watch.0[name];
-    Ok(Outcome { loss: metric("loss"), grad_norm: metric("grad_norm"), parameters: parameters.0 })
+    Ok(stage.run(model, 0, watch)?)
+}
+
+#[test]
+fn the_first_completion_that_is_not_finite_is_named() {
+    on_device(Broken);
+}
+
+struct Broken;
+
+impl Job for Broken {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let fixture = Fixture::open("flat_untied_bf16_sharded");
+        // What the model reads of each record: its prompt, and all of the answer but its end.
+        let read: Vec<(&[u32], &[u32])> = fixture
+            .records
+            .iter()
+            .map(|record| (record.prompt.input_ids.as_slice(), &record.answer[..record.answer.len() - 1]))
+            .collect();
+        let is_elsewhere = |place: usize, id: &u32| {
+            let others = read.iter().enumerate().filter(|(other, _)| *other != place);
+            let mut others = others.flat_map(|(_, (prompt, answer))| prompt.iter().chain(*answer));
+            read[place].0.contains(id) || others.any(|other| other == id)
+        };
+        let own = |place: usize| read[place].1.iter().copied().find(|id| !is_elsewhere(place, id));
+        let (record, id) = (1..read.len()).find_map(|place| Some((place, own(place)?))).unwrap();
+        let dir = tempfile::tempdir()?;
+        poison(&fixture.dir, dir.path(), id);
+        for micro_batch_size in [1, 4, BATCH] {
+            let mut watch = Watch::default();
+            let way = Way { micro_batch_size, ..PLAIN };
+            let error = step_from::<B>(&fixture, dir.path(), way, &mut watch, device).unwrap_err();
+            assert!(error.to_string().contains("step 1: loss is NaN"), "{error}");
+            let culprit = watch.culprit.unwrap();
+            println!("micro-batches of {micro_batch_size}: {culprit:?}");
+            assert_eq!((culprit.completion, culprit.what), (Some((record, 0)), "loss"));
+            assert!(culprit.sequences.contains(&(record, 0)) && culprit.sequences.len() <= micro_batch_size);
+        }
+        Ok(())
+    }
+}
+
+/// Copies a checkpoint in bf16 with an embedding of `id` that is no number.
+fn poison(from: &Path, to: &Path, id: u32) {
+    let mut num_poisoned = 0;
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let header: Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
+            if let Some(tensor) = header.get("model.embed_tokens.weight") {
+                assert_eq!(tensor["dtype"], "BF16");
+                let width = tensor["shape"][1].as_u64().unwrap() as usize;
+                let start = tensor["data_offsets"][0].as_u64().unwrap() as usize;
+                let row = 8 + header_len + start + id as usize * width * 2;
+                bytes[row..row + width * 2].as_chunks_mut::<2>().0.fill([0xc0, 0x7f]);
+                num_poisoned += 1;
+            }
+        }
+        std::fs::write(to.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    assert_eq!(num_poisoned, 1);
 }
 
 /// The fixture's conversations as samples to learn from.
@@ -207,9 +285,12 @@ impl SampleStream for Conversations {
     }
 }
 
-/// Keeps the metrics of the last step.
+/// Keeps the metrics of the last step, or what made it fail.
 #[derive(Default)]
-struct Watch(Metrics);
+struct Watch {
+    metrics: Metrics,
+    culprit: Option<Culprit>,
+}
 
 impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for Watch {
     fn on_step(
@@ -218,18 +299,18 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for Watch {
         _model: &M,
         _learner: &Learner<B, M>,
     ) -> Result<Flow, TrainError> {
-        self.0 = report.metrics.clone();
+        self.metrics = report.metrics.clone();
         Ok(Flow::Continue)
     }
 
     fn on_failure(
         &mut self,
-        _groups: &[RolloutGroup],
+        failed: &FailedStep<'_>,
         _model: &M,
         _learner: &Learner<B, M>,
-        done: usize,
-    ) -> Result<(), TrainError> {
-        panic!("step {} failed", done + 1);
+    ) -> Result<Option<PathBuf>, TrainError> {
+        self.culprit.clone_from(&failed.culprit);
+        Ok(None)
     }
 }
 

@@ -31,6 +31,20 @@ pub struct TrainState {
     /// What the source has learned: null where it learns nothing.
     #[serde(default)]
     pub source: Value,
+    /// The best step of the stage so far, where a metric says which that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// A step that was better than those before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The metric that says so.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// Steps of the stage that were done.
+    pub step: usize,
 }
 
 /// Folders whose name starts so are what a process that died left of a checkpoint: nothing reads them.
@@ -96,6 +110,11 @@ pub fn load_state(dir: &Path) -> Result<TrainState, TrainError> {
             "is damaged: its checksum is not the one stored with the checkpoint",
         ));
     }
+    read_json(&dir.join(STATE))
+}
+
+/// The state of a checkpoint as it stands there, compared with nothing.
+pub fn peek_state(dir: &Path) -> Result<TrainState, TrainError> {
     read_json(&dir.join(STATE))
 }
 

@@ -1,6 +1,6 @@
 //! What stops a training run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use medgrpo_datasets::DatasetError;
 use medgrpo_model::{ModelError, processor::ProcessorError};
@@ -35,7 +35,7 @@ pub enum TrainError {
         message: String,
     },
     /// The loss or its gradient is not a finite number; the model is still that of the step before.
-    #[error("step {step}: {what} is {value}; `--resume` goes on from the last checkpoint")]
+    #[error("step {step}: {what} is {value}{}; `--resume` goes on from the last checkpoint", told(batch.as_deref()))]
     NotFinite {
         /// The step that failed, from 1.
         step: usize,
@@ -43,6 +43,8 @@ pub enum TrainError {
         what: &'static str,
         /// Its value.
         value: f64,
+        /// Where the step's batch lies to be looked at.
+        batch: Option<PathBuf>,
     },
     /// Too few groups have anything to compare, however often prompts were drawn.
     #[error("step {step}: {message}")]
@@ -65,7 +67,25 @@ pub enum TrainError {
     Observer(String),
 }
 
+/// Where a batch lies, as the end of a clause.
+fn told(batch: Option<&Path>) -> String {
+    batch.map_or_else(String::new, |dir| format!(", its batch is in {}", dir.display()))
+}
+
 impl TrainError {
+    /// A number of a step whose batch nobody has kept so far.
+    pub(crate) fn not_finite(step: usize, what: &'static str, value: f64) -> Self {
+        Self::NotFinite { step, what, value, batch: None }
+    }
+
+    /// The same, with the place where the batch was kept.
+    pub(crate) fn kept_in(self, kept: Option<PathBuf>) -> Self {
+        match self {
+            Self::NotFinite { step, what, value, .. } => Self::NotFinite { step, what, value, batch: kept },
+            other => other,
+        }
+    }
+
     /// What is wrong with a sample, for those who say themselves which it is.
     pub fn without_origin(&self) -> String {
         match self {

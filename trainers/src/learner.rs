@@ -103,14 +103,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
     /// If the norm is not finite; then the model comes back as it was.
     pub fn step(&mut self, model: M, done: usize) -> (M, Result<StepOutcome, TrainError>) {
         let mut gradients = self.gathered.grads();
-        let mut squares = Squares::<B> { gradients: &gradients, sums: Vec::new() };
-        model.visit(&mut squares);
-        let grad_norm = squares.norm();
+        let grad_norm = gradient_norm(&model, &gradients);
         if !grad_norm.is_finite() {
-            return (
-                model,
-                Err(TrainError::NotFinite { step: done + 1, what: "grad_norm", value: grad_norm }),
-            );
+            return (model, Err(TrainError::not_finite(done + 1, "grad_norm", grad_norm)));
         }
         let clip = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
@@ -145,6 +140,13 @@ impl<B: AutodiffBackend, M: Policy<B>> Learner<B, M> {
         self.vectors = self.vectors.load_record(load_record::<B, _, _>(&dir.join(FILES[1]), device)?);
         Ok(self)
     }
+}
+
+/// L2 norm over all parameters of `model`.
+pub(crate) fn gradient_norm<B: AutodiffBackend, M: Policy<B>>(model: &M, gradients: &GradientsParams) -> f64 {
+    let mut squares = Squares::<B> { gradients, sums: Vec::new() };
+    model.visit(&mut squares);
+    squares.norm()
 }
 
 /// State of the decayed and of the undecayed parameters.

@@ -41,6 +41,9 @@ pub(crate) struct MicroBatchPass<'a, B: AutodiffBackend, M: Policy<B>> {
     pub(crate) device: &'a B::Device,
 }
 
+/// The furthest that the ratio of a token is from 1: a maximum, where other numbers are sums.
+pub(crate) const RATIO_DEVIATION_MAX: &str = "importance_ratio_deviation/max";
+
 /// Named sums over a micro-batch's share of the step.
 type Sums = Vec<(&'static str, f64)>;
 
@@ -101,7 +104,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             }
         };
         let ref_log_probs = match self.reference {
-            Some(reference) if self.recipe.needs_reference() => {
+            Some(reference) if self.recipe.terms_need_reference() => {
                 let options = LogProbOptions { entropy: false, entropy_gradient: false, ..options };
                 let reference = completion_log_probs(reference, inputs, options, self.device)?;
                 Some(Tensor::from_inner(reference.log_probs))
@@ -131,6 +134,10 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             reported.push((metric.name, share(metric, &batch, totals)));
         }
         reported.push(("loss", loss.clone().detach()));
+        if is_scored(&completions) && batch.log_probs.dims()[1] > 0 {
+            let ratio = batch.log_ratio().detach().exp();
+            reported.push((RATIO_DEVIATION_MAX, ratio.sub_scalar(1.0).abs().max()));
+        }
         // One transfer for all numbers.
         let (names, values): (Vec<_>, Vec<_>) = reported.into_iter().unzip();
         let values = Tensor::cat(values, 0).into_data().convert::<f32>();
@@ -214,6 +221,11 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// A completion alone.
+    pub(crate) fn one(group: usize, completion: usize) -> Self {
+        Self { group, first: completion, count: 1 }
+    }
+
     /// (group, completion) of each.
     pub(crate) fn places(self) -> impl Iterator<Item = (usize, usize)> {
         (self.first..self.first + self.count).map(move |completion| (self.group, completion))
@@ -223,7 +235,7 @@ impl Slice {
         &completions[self.first..self.first + self.count]
     }
 
-    fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
+    pub(crate) fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
         self.of(&groups[self.group].completions)
             .iter()
             .map(|completion| completion.token_ids.clone())

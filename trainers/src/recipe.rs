@@ -33,6 +33,8 @@ pub struct Recipe<B: AutodiffBackend, M: Policy<B>> {
     pub dynamic_sampling: Option<DynamicSampling>,
     /// What each is worth.
     pub advantage: Arc<dyn Advantage>,
+    /// Weight of the distance from the reference that is taken off each reward before advantages; 0 takes nothing off.
+    pub reward_beta: f64,
     /// What is asked of its tokens.
     pub terms: Vec<Term<B>>,
     /// Whether completions that ended for lack of budget are left out of the loss.
@@ -46,6 +48,11 @@ pub struct Recipe<B: AutodiffBackend, M: Policy<B>> {
 impl<B: AutodiffBackend, M: Policy<B>> Recipe<B, M> {
     /// Whether a frozen copy of the starting model is needed.
     pub fn needs_reference(&self) -> bool {
+        self.reward_beta != 0.0 || self.terms_need_reference()
+    }
+
+    /// Whether every update needs it.
+    pub(crate) fn terms_need_reference(&self) -> bool {
         self.terms.iter().any(|term| term.objective.needs_reference())
     }
 

@@ -34,6 +34,9 @@ pub struct RolloutCompletion {
     pub score: Option<Score>,
     /// Log-probability of each token as told by the engine that drew it; `None` where that is the policy itself.
     pub sampling_log_probs: Option<Vec<f32>>,
+    /// Its distance from the reference, `log policy - log reference` added up over its tokens as it was drawn; `None` where no
+    /// reward is reduced by it.
+    pub kl: Option<f32>,
 }
 
 impl RolloutCompletion {
@@ -45,20 +48,24 @@ impl RolloutCompletion {
         }
     }
 
-    /// What it was paid, in total and in parts; `None` if it was not or could not be scored.
-    pub fn payment(&self) -> Option<Payment> {
+    /// What it was paid, in total and in parts, `beta` times its distance from the reference taken off the total; `None` if it
+    /// was not or could not be scored.
+    pub fn payment(&self, beta: f64) -> Option<Payment> {
         let Some(Score::Scored { value, parts, .. }) = &self.score else { return None };
         let parts = parts.iter().map(|(name, value)| (name.clone(), f64::from(*value))).collect();
-        Some(Payment { total: f64::from(*value), parts })
+        let penalty = self.kl.map_or(0.0, |kl| beta * f64::from(kl));
+        Some(Payment { total: f64::from(*value) - penalty, parts })
     }
 }
 
-/// What `advantage` makes of the scores of a batch of groups: one number a completion.
+/// What `advantage` makes of what a batch of groups is paid, `beta` being that of [`RolloutCompletion::payment`]: one number
+/// a completion.
 pub fn advantages<'a>(
     advantage: &dyn Advantage,
+    beta: f64,
     groups: impl IntoIterator<Item = &'a [RolloutCompletion]>,
 ) -> Vec<Vec<f32>> {
-    let pay = |group: &[RolloutCompletion]| group.iter().map(RolloutCompletion::payment).collect();
+    let pay = |group: &[RolloutCompletion]| group.iter().map(|completion| completion.payment(beta)).collect();
     let payments: Vec<Vec<Option<Payment>>> = groups.into_iter().map(pay).collect();
     let found = advantage.advantages(&payments).into_iter();
     found.map(|group| group.into_iter().map(|advantage| advantage as f32).collect()).collect()
@@ -71,4 +78,12 @@ pub struct RolloutGroup {
     pub prepared: PreparedSample,
     /// The answers.
     pub completions: Vec<RolloutCompletion>,
+}
+
+impl RolloutGroup {
+    /// Tokens of the prompt and of all answers, the prompt's once.
+    pub fn num_tokens(&self) -> usize {
+        let answers = self.completions.iter().map(|completion| completion.token_ids.len());
+        self.prepared.prompt.input_ids.len() + answers.sum::<usize>()
+    }
 }

@@ -222,6 +222,7 @@ pub(crate) fn scored_group(scores: &[Option<(f32, f32)>]) -> RolloutGroup {
             None => Score::Unscored("the judge is away".to_owned()),
         }),
         sampling_log_probs: None,
+        kl: None,
     };
     let sample = TaskSample {
         row: 0,

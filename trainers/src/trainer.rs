@@ -4,7 +4,7 @@
 //! model micro-batch by micro-batch and hands the gradients to the learner. What to log, save or evaluate is the
 //! observer's business.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use burn::tensor::{TensorData, backend::AutodiffBackend};
 use medgrpo_model::group_gradients::Kept;
@@ -14,12 +14,14 @@ use crate::{
     TrainError,
     aggregate::StepTotals,
     dynamic_sampling::{DroppedGroup, collect},
+    failure::{Culprit, FailedStep},
     feeder::Feeder,
     learner::Learner,
-    metrics::{Metrics, rollout_metrics},
-    micro_batch::{LogProbs, MicroBatchPass, Slice, StepData, by_completion, cut},
+    metrics::{Metrics, effective_tokens, rollout_metrics},
+    micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, Slice, StepData, by_completion, cut},
     recipe::{Policy, Recipe},
-    rollout::{RolloutGroup, advantages},
+    reward_kl::RewardKl,
+    rollout::{RolloutCompletion, RolloutGroup, advantages},
     seed::derive_seed,
     workers::Workers,
 };
@@ -77,21 +79,22 @@ pub trait Observer<B: AutodiffBackend, M: Policy<B>> {
         learner: &Learner<B, M>,
     ) -> Result<Flow, TrainError>;
 
-    /// Called when a step could not be finished because a number was not finite or no group had a signal, with the state
-    /// after the `done` steps before it.
+    /// Called when a step could not be finished because a number was not finite or no group had a signal, with the model
+    /// as it was before the iteration that failed. Gives the place where the step's batch is kept, if it is.
     fn on_failure(
         &mut self,
-        groups: &[RolloutGroup],
+        failed: &FailedStep<'_>,
         model: &M,
         learner: &Learner<B, M>,
-        done: usize,
-    ) -> Result<(), TrainError>;
+    ) -> Result<Option<PathBuf>, TrainError>;
 }
 
-/// Why a step could not be finished, and in which of its iterations.
+/// Why a step could not be finished.
 struct Failure {
     error: TrainError,
     iteration: usize,
+    log_probs: LogProbs,
+    culprit: Option<Culprit>,
 }
 
 /// Everything a stage trains with.
@@ -127,39 +130,64 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             let more = done + 1 < self.config.max_steps;
             let Self { recipe, feeder, device, .. } = self;
             let collected = collect(recipe, feeder, &policy, (done, seed), more, device);
-            drop(policy);
-            let collected = match collected {
+            let mut collected = match collected {
                 Ok(collected) => collected,
                 Err(error) => {
                     if matches!(error, TrainError::NoSignal { .. }) {
-                        observer.on_failure(&[], &model, &self.learner, done)?;
+                        let failed = FailedStep {
+                            done,
+                            iteration: 0,
+                            error: &error,
+                            groups: &[],
+                            advantages: &[],
+                            log_probs: &[],
+                            culprit: None,
+                        };
+                        observer.on_failure(&failed, &model, &self.learner)?;
                     }
                     return Err(error);
                 }
             };
+            let kl = self.reward_kl(&policy, &mut collected.kept)?;
+            drop(policy);
             let collected_at = started.elapsed();
             let groups = &collected.kept;
             let completions = groups.iter().map(|group| group.completions.as_slice());
-            let advantages = advantages(&*self.recipe.advantage, completions);
+            let advantages = advantages(&*self.recipe.advantage, self.recipe.reward_beta, completions);
 
             let mut metrics = rollout_metrics(collected.drawn());
+            let leaves_out = |completion: &RolloutCompletion| self.recipe.leaves_out(completion);
+            let effective = effective_tokens(groups, &advantages, leaves_out);
+            metrics.extend(effective.map(|share| ("frac_effective_tokens".to_owned(), share)));
             if self.recipe.dynamic_sampling.is_some() {
                 metrics.extend(collected.metrics());
             }
+            metrics.extend(kl.map(|kl| ("kl".to_owned(), kl)));
             let outcome;
             (model, outcome) = self.update(model, groups, &advantages, (done, seed), &mut metrics);
             let log_probs = match outcome {
                 Ok(log_probs) => log_probs,
-                Err(Failure { error, iteration }) => {
-                    // After an iteration of the step the model is that of no step.
-                    if iteration == 0 && matches!(error, TrainError::NotFinite { .. }) {
-                        observer.on_failure(groups, &model, &self.learner, done)?;
+                Err(Failure { error, iteration, log_probs, culprit }) => {
+                    if !matches!(error, TrainError::NotFinite { .. }) {
+                        return Err(error);
                     }
-                    return Err(error);
+                    let failed = FailedStep {
+                        done,
+                        iteration,
+                        error: &error,
+                        groups,
+                        advantages: &advantages,
+                        log_probs: &log_probs,
+                        culprit,
+                    };
+                    let kept = observer.on_failure(&failed, &model, &self.learner)?;
+                    return Err(error.kept_in(kept));
                 }
             };
             let total = started.elapsed();
             metrics.insert("step_time".to_owned(), total.as_secs_f64());
+            let tokens = collected.drawn().map(RolloutGroup::num_tokens).sum::<usize>() as f64;
+            metrics.insert("perf/tokens_per_sec".to_owned(), tokens / total.as_secs_f64());
             metrics.insert("time/data".to_owned(), collected.waited.as_secs_f64());
             metrics.insert("time/collect".to_owned(), (collected_at - collected.waited).as_secs_f64());
             metrics.insert("time/update".to_owned(), (total - collected_at).as_secs_f64());
@@ -179,6 +207,25 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             }
         }
         Ok(model)
+    }
+
+    /// Notes how far each completion is from the reference, if rewards are reduced by that; gives the mean over tokens.
+    fn reward_kl(
+        &self,
+        policy: &M::InnerModule,
+        groups: &mut [RolloutGroup],
+    ) -> Result<Option<f64>, TrainError> {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.recipe.reward_beta != 0.0) else {
+            return Ok(None);
+        };
+        let against = RewardKl::<B::InnerBackend, M::InnerModule> {
+            reference,
+            temperature: self.recipe.temperature,
+            micro_batch_size: self.config.micro_batch_size,
+            workers: &self.workers,
+            device: self.device,
+        };
+        against.measure(policy, groups).map(Some)
     }
 
     /// One step of the optimizer, or as many as the recipe iterates; gives the log-probabilities of the report. On failure the
@@ -205,16 +252,25 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
+        let step = StepData { groups, advantages, totals };
+        let failure = |stage: &Self, model: &M, error: TrainError, iteration, old: &[Option<TensorData>]| {
+            let is_number = matches!(error, TrainError::NotFinite { .. });
+            let culprit = is_number.then(|| stage.culprit(model, &pieces, step, seed, old)).flatten();
+            Failure { error, iteration, log_probs: by_completion(groups, &pieces, old), culprit }
+        };
         for iteration in 0..self.recipe.num_iterations {
-            let step = StepData { groups, advantages, totals };
             let sums = match self.gather(&model, &pieces, step, seed, &mut old) {
                 Ok(sums) => sums,
-                Err(error) => return (model, Err(Failure { error, iteration })),
+                Err(error) => {
+                    let failure = failure(self, &model, error, iteration, &old);
+                    return (model, Err(failure));
+                }
             };
             let loss = sums["loss"];
             if !loss.is_finite() {
-                let error = TrainError::NotFinite { step: done + 1, what: "loss", value: loss };
-                return (model, Err(Failure { error, iteration }));
+                let error = TrainError::not_finite(done + 1, "loss", loss);
+                let failure = failure(self, &model, error, iteration, &old);
+                return (model, Err(failure));
             }
             // The schedule counts steps of the loop, however often each is iterated.
             let outcome;
@@ -225,7 +281,10 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                     metrics.insert("learning_rate".to_owned(), outcome.learning_rate);
                 }
                 Ok(_) => {}
-                Err(error) => return (model, Err(Failure { error, iteration })),
+                Err(error) => {
+                    let failure = failure(self, &model, error, iteration, &old);
+                    return (model, Err(failure));
+                }
             }
             // The last iteration's numbers: the ones in which the ratio has moved furthest.
             metrics.extend(sums);
@@ -264,7 +323,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 let (gradients, metrics) = outcome?;
                 self.learner.accumulate(model, gradients);
                 for (name, value) in metrics {
-                    *sums.entry(name.to_owned()).or_insert(0.0) += value;
+                    let sum = sums.entry(name.to_owned()).or_insert(0.0);
+                    // Every other number is a share of the step's.
+                    *sum = if name == RATIO_DEVIATION_MAX { sum.max(value) } else { *sum + value };
                 }
             }
         }

@@ -9,13 +9,13 @@ use medgrpo_trainers::{
     dynamic_sampling::DynamicSampling,
     filter::ZeroVariance,
     objective::{self, Cispo, Clip, Gamma, KlToReference, Level, Sapo, Vespo},
-    recipes::{GrpoConfig, Surrogate},
+    recipes::{self, GrpoConfig, Surrogate},
 };
 
 use super::component_weights;
 use crate::config::resolved::{
     Policy,
-    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, LossType, ScaleRewards},
+    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, ScaleRewards},
 };
 
 /// The recipe's loss and advantage.
@@ -37,6 +37,10 @@ pub(crate) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
             LossType::Luspo => Aggregate::SequenceSum,
         },
         beta: config.beta,
+        kl_in: match config.kl_in {
+            Some(KlIn::Reward) => recipes::KlIn::Reward,
+            Some(KlIn::Loss) | None => recipes::KlIn::Loss,
+        },
         kl: KlToReference {
             estimator: match config.kl_estimator {
                 Some(KlEstimator::K1) => objective::KlEstimator::K1,
@@ -120,7 +124,8 @@ mod tests {
         let file = dir.path().join("x.toml");
         let text = format!(
             "model.path = 'base'\ndata.train = [{{ file = 'train.json' }}]\n[[stage]]\nname = 's'\n\
-             recipe.type = '{name}'\ntrainer.max_steps = 1\n"
+             recipe.type = '{name}'\ntrainer.max_steps = 1\n\
+             data.tasks = ['tag', 'stg']\n"
         );
         std::fs::write(&file, text).unwrap();
         let experiment = load(&file, &[]).unwrap();
@@ -140,6 +145,12 @@ mod tests {
             ("cispo", GrpoConfig::cispo()),
             ("sapo", GrpoConfig::sapo()),
             ("rloo", GrpoConfig::rloo()),
+            ("medgrpo", GrpoConfig::medgrpo()),
+            ("medgrpo_paper", GrpoConfig::medgrpo_paper()),
+            ("trl_grpo", GrpoConfig::trl_grpo()),
+            ("trl_dapo", GrpoConfig::trl_dapo()),
+            ("verl_grpo", GrpoConfig::verl_grpo()),
+            ("easyr1_dapo", GrpoConfig::easyr1_dapo()),
         ] {
             assert_eq!(debug(&config_of(name)), debug(&method), "{name}");
         }

@@ -17,7 +17,7 @@ use crate::{
     },
     device::{Job, run_on_cpu},
     print,
-    train::adapted_layers,
+    train::{adapted_layers, check_records},
 };
 
 /// Token counts are taken of at most this many rows of a file, spread evenly.
@@ -44,6 +44,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
         num_problems += check_file(file, root, preparer.as_ref())?;
     }
     forecast_judges(&experiment)?;
+    // A file with bad rows is told of below.
+    let has_best = experiment.stages.iter().any(|stage| stage.trainer.metric_for_best_model.is_some());
+    if has_best && num_problems == 0 && experiment.data.eval.iter().all(|file| file.file.exists()) {
+        check_records(&experiment, &build::open_eval(&experiment)?)?;
+    }
     match (num_problems, experiment.data.on_bad_row) {
         (0, _) => Ok(()),
         (_, OnBadRow::Skip) => {

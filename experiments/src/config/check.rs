@@ -29,6 +29,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kl_loss_coef", "beta"),
     ("loss_agg_mode", "loss_type"),
     ("loss_avg_mode", "loss_type"),
+    ("load_best_model_at_end", "metric_for_best_model"),
     ("lr", "learning_rate"),
     ("lr_scheduler", "lr_scheduler_type"),
     ("lr_warmup_steps", "warmup_steps"),
@@ -45,6 +46,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("stages", "stage"),
     ("test_freq", "eval_steps"),
     ("train_batch_size", "num_prompts_per_step"),
+    ("use_kl_in_reward", "kl_in"),
+    ("use_kl_loss", "kl_in"),
     ("val_before_train", "before"),
     ("video_fps", "fps"),
 ];

@@ -16,10 +16,12 @@ use super::{
 };
 
 /// Keys that another recipe may set: those that advantages and losses depend on while every probability ratio is 1.
-const REPLAYED_KEYS: [&str; 9] = [
+const REPLAYED_KEYS: [&str; 11] = [
     "advantage",
     "advantage_epsilon",
+    "beta",
     "dynamic_sampling",
+    "kl_in",
     "loss_type",
     "mask_truncated_completions",
     "max_completion_length",

@@ -205,6 +205,10 @@ fn a_key_that_the_algorithm_does_not_read_is_refused() {
         ("type = \"medgrpo\", advantage = \"gdpo\"", "normalization` has no effect"),
         ("type = \"gdpo\", rewards = { overlong = { cache_length = 4 } }", "overlong` has no effect"),
         ("type = \"dr_grpo\", advantage_epsilon = 0.1", "divided by no deviation"),
+        ("type = \"grpo\", kl_in = \"reward\"", "set beta above 0"),
+        ("type = \"grpo\", beta = 0.1, kl_in = \"reward\", kl_estimator = \"k2\"", "kl_in = \"loss\""),
+        ("type = \"rloo\", beta = 0.1, use_bias_correction_kl = true", "kl_in = \"loss\""),
+        ("type = \"gdpo\", beta = 0.1, kl_in = \"reward\"", "components of the reward alone"),
         ("type = \"cispo\", epsilon_high = 0.3", "1 or above"),
     ] {
         let text = FULL
@@ -240,6 +244,10 @@ fn a_type_is_a_choice_of_defaults() {
     assert_eq!(gspo.importance_sampling_level, Some(ImportanceSamplingLevel::Sequence));
     let verl = policy("type = \"verl_grpo\"");
     assert_eq!((verl.clip_ratio_c, verl.beta, verl.advantage_epsilon), (Some(3.0), 0.01, Some(1e-6)));
+    let trl = policy("type = \"trl_dapo\"");
+    assert!(trl.mask_truncated_completions && !trl.dynamic_sampling.enabled);
+    let unmasked = policy("type = \"trl_dapo\", mask_truncated_completions = false, dynamic_sampling = {}");
+    assert_eq!(Policy { method: Method::Dapo, ..unmasked }, dapo);
     // Named parts of a method give the method.
     let by_hand = policy("type = \"grpo\", loss_type = \"dr_grpo\", scale_rewards = \"none\"");
     assert_eq!(Policy { method: Method::DrGrpo, ..by_hand }, policy("type = \"dr_grpo\""));

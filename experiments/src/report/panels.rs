@@ -71,6 +71,18 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
             take(&format!("{title}: {task}"), &names, series);
         }
     }
+    for (title, prefix, suffix) in [
+        ("deviation of rewards", "rewards/", "/std"),
+        ("share of groups without a signal", "frac_reward_zero_std/", ""),
+        ("share of completions cut off", "completions/clipped_ratio/", ""),
+        ("share of answers that cannot be read", "frac_unparsed/", ""),
+        ("share of answers without a score", "frac_unscored/", ""),
+    ] {
+        let (names, series) = family(prefix, suffix);
+        for (task, series) in by_task(series) {
+            take(&format!("{title}: {task}"), &names, series);
+        }
+    }
     let (names, series) = family("eval/", "");
     take("evaluation", &names, series);
     take("KL to the reference", &["kl"], alone("kl"));
@@ -104,6 +116,10 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     names.push("step_time");
     series.push(Series { label: "whole step".to_owned(), points: points("step_time"), band: Vec::new() });
     take("seconds of a step", &names, series);
+
+    let (names, series) = family("perf/", "_mib");
+    take("memory in MiB", &names, series);
+    take("tokens per second", &["perf/tokens_per_sec"], alone("perf/tokens_per_sec"));
 
     panels.extend(left.into_iter().map(|name| Panel { title: name.to_owned(), series: alone(name) }));
     panels

@@ -55,16 +55,14 @@ fn set_aside(dir: &Path) -> Result<()> {
     fs::rename(dir, &aside).with_context(|| dir.display().to_string())
 }
 
-/// Removes the oldest checkpoints of a stage beyond `limit`; 0 keeps all.
-pub(super) fn prune(folder: &Path, stage_index: usize, limit: usize) -> Result<()> {
+/// Removes the oldest checkpoints of a stage beyond `limit`, but for `best`; 0 keeps all.
+pub(super) fn prune(folder: &Path, stage_index: usize, limit: usize, best: Option<&Path>) -> Result<()> {
     if limit == 0 {
         return Ok(());
     }
-    let prefix = format!("{stage_index:02}-");
-    let of_stage =
-        |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-    let dirs: Vec<PathBuf> = all(folder)?.into_iter().filter(of_stage).collect();
-    for dir in dirs.iter().take(dirs.len().saturating_sub(limit)) {
+    let dirs = of_stage(folder, stage_index)?;
+    let old = dirs.iter().take(dirs.len().saturating_sub(limit));
+    for dir in old.filter(|dir| Some(dir.as_path()) != best) {
         // Renamed first: a half-removed checkpoint must not look like one.
         let doomed = folder.join(".tmp-removed");
         fs::rename(dir, &doomed)
@@ -72,6 +70,14 @@ pub(super) fn prune(folder: &Path, stage_index: usize, limit: usize) -> Result<(
             .with_context(|| dir.display().to_string())?;
     }
     Ok(())
+}
+
+/// All checkpoints of a stage, oldest first.
+pub(super) fn of_stage(folder: &Path, stage_index: usize) -> Result<Vec<PathBuf>> {
+    let prefix = format!("{stage_index:02}-");
+    let is_of_stage =
+        |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+    Ok(all(folder)?.into_iter().filter(is_of_stage).collect())
 }
 
 /// All checkpoints, oldest first.

@@ -28,6 +28,7 @@ use medgrpo_trainers::{
 };
 
 use super::{
+    best::{self, BestWatch},
     checkpoints::newest,
     evaluation::{Evaluator, SplitResult},
     observer::RunObserver,
@@ -114,6 +115,7 @@ impl Job for TrainJob<'_> {
             split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
         adapted_layers::<B::InnerBackend>(experiment, &start.dir(), device)?;
+        best::check_records(experiment, &self.eval)?;
         // Whatever is wrong with the data is known by now: a run that is refused leaves no run behind.
         self.run_dir.claim(experiment, &self.environment)?;
         let start_dir = start.keep()?;
@@ -181,7 +183,11 @@ impl Job for TrainJob<'_> {
                 let mut running = self.stage(&begin, scoring, (&models, &model), resumed, device)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
+                let found = resumed.and_then(|(_, state)| state.best.clone());
                 let mut observer = RunObserver::<B> {
+                    experiment,
+                    run: self.run_dir.path(),
+                    best: BestWatch::new(&stage.trainer, found, done),
                     stage_index: index,
                     stage,
                     metrics: &mut metrics,

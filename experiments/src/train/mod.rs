@@ -1,7 +1,9 @@
 //! `medgrpo train`: an experiment from its file to a trained checkpoint, predictions and a page to look at.
 
+mod best;
 mod checkpoints;
 mod evaluation;
+mod failure;
 mod job;
 mod observer;
 mod scoring;
@@ -9,6 +11,7 @@ mod stage_model;
 mod start_model;
 mod summary;
 
+pub(crate) use best::check_records;
 pub(crate) use stage_model::adapted_layers;
 
 use std::path::Path;

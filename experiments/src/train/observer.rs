@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,15 +15,17 @@ use medgrpo_rewards::judge::{Judge, JudgeStats};
 use medgrpo_trainers::{
     TrainError,
     checkpoint::{self, TrainState},
+    failure::FailedStep,
     learner::Learner,
     recipe::Policy,
-    rollout::RolloutGroup,
     trainer::{Flow, Observer, StepReport},
 };
 
 use super::{
+    best::{self, BestWatch},
     checkpoints::{checkpoint_dir, prune},
     evaluation::Evaluator,
+    failure,
     stage_model::stored,
 };
 use crate::{
@@ -31,13 +33,19 @@ use crate::{
     archive::{Archive, ArchivedGroup},
     config::resolved,
     events::EventFile,
+    memory::{peak_resident_bytes, resident_bytes},
     progress::Progress,
     rollouts::StoredGroup,
     run_dir::{JsonLines, Position},
 };
 
+/// Bytes of a mebibyte.
+const MIB: f64 = (1 << 20) as f64;
+
 /// Watches one stage of a run.
 pub(super) struct RunObserver<'a, B: AutodiffBackend> {
+    pub(super) experiment: &'a resolved::Experiment,
+    pub(super) run: &'a Path,
     pub(super) stage_index: usize,
     pub(super) stage: &'a resolved::Stage,
     pub(super) metrics: &'a mut JsonLines,
@@ -67,6 +75,8 @@ pub(super) struct RunObserver<'a, B: AutodiffBackend> {
     pub(super) judge: Option<Arc<dyn Judge>>,
     /// What it had done when metrics were last written.
     pub(super) judged: JudgeStats,
+    /// The watch over the metric that chooses the best checkpoint.
+    pub(super) best: Option<BestWatch>,
 }
 
 impl<B: AutodiffBackend> RunObserver<'_, B> {
@@ -123,12 +133,32 @@ impl<B: AutodiffBackend> RunObserver<'_, B> {
             step,
             stream: self.stream_state.clone(),
             source: self.source_state.clone(),
+            best: self.best.as_ref().and_then(|watch| watch.best.clone()),
         };
+        let best = state
+            .best
+            .as_ref()
+            .map(|best| checkpoint_dir(&self.checkpoints, self.stage_index, &self.stage.name, best.step));
         let stored = stored(self.stage, step, &self.base_name);
         checkpoint::save(&dir, model, self.source, stored, learner, &state)?;
         self.saved = step;
-        prune(&self.checkpoints, self.stage_index, self.stage.trainer.save_total_limit)
-            .map_err(observer_error)
+        let limit = self.stage.trainer.save_total_limit;
+        prune(&self.checkpoints, self.stage_index, limit, best.as_deref()).map_err(observer_error)?;
+        best::write(self.experiment, self.run).map(drop).map_err(observer_error)
+    }
+
+    /// Whether a step that chooses among checkpoints is better than those before it. `is_saved` where its checkpoint is kept
+    /// anyway, and `is_evaluated` where the model was asked.
+    fn is_best(
+        &mut self,
+        step: usize,
+        metrics: &BTreeMap<String, f64>,
+        (is_saved, is_evaluated): (bool, bool),
+    ) -> Result<bool, TrainError> {
+        let Some(watch) = &mut self.best else { return Ok(false) };
+        watch.note(metrics);
+        let counts = if watch.is_evaluated() { is_evaluated } else { is_saved };
+        if counts { watch.look(step, metrics) } else { Ok(false) }
     }
 
     fn evaluate<M: Policy<B>>(
@@ -165,7 +195,11 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         self.source_state = report.source_state.clone();
         self.log_rollouts(at, report)?;
         let mut metrics = report.metrics.clone();
-        if trainer.eval_steps > 0 && step % trainer.eval_steps == 0 && !last {
+        // After the last step the whole splits are evaluated; a choice by evaluations needs the same records of every step.
+        let is_choice = self.best.as_ref().is_some_and(BestWatch::is_evaluated);
+        let is_evaluated =
+            trainer.eval_steps > 0 && (if last { is_choice } else { step % trainer.eval_steps == 0 });
+        if is_evaluated {
             self.evaluate(step, model, &mut metrics)?;
         }
         if step % trainer.logging_steps == 0 || last {
@@ -174,6 +208,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
                 metrics.extend(done.map(|(name, value)| (name.to_owned(), value)));
                 self.judged = stats;
             }
+            let held = [("rss", resident_bytes()), ("peak_rss", peak_resident_bytes())];
+            let told = held.into_iter().filter_map(|(name, bytes)| Some((name, bytes? as f64 / MIB)));
+            metrics.extend(told.map(|(name, held)| (format!("perf/{name}_mib"), held)));
             if self.alarm(step, &mut metrics) {
                 self.alarmed = Some(step);
             }
@@ -189,7 +226,9 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
 
         let interrupted = self.stop.load(Ordering::Relaxed);
         let alarmed = self.alarmed.is_some();
-        if last || interrupted || alarmed || (trainer.save_steps > 0 && step % trainer.save_steps == 0) {
+        let is_saved = last || (trainer.save_steps > 0 && step % trainer.save_steps == 0);
+        let is_best = self.is_best(step, &metrics, (is_saved, is_evaluated))?;
+        if is_saved || is_best || interrupted || alarmed {
             self.save(step, model, learner)?;
         }
         self.stopped = interrupted && !last;
@@ -198,16 +237,23 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
 
     fn on_failure(
         &mut self,
-        groups: &[RolloutGroup],
+        failed: &FailedStep<'_>,
         model: &M,
         learner: &Learner<B, M>,
-        done: usize,
-    ) -> Result<(), TrainError> {
-        for group in groups {
+    ) -> Result<Option<PathBuf>, TrainError> {
+        for group in failed.groups {
             tracing::error!("the failed step held {}", group.prepared.origin);
         }
         // Before a stage's first step there is nothing to go on from but the stage's start.
-        if done == 0 { Ok(()) } else { self.save(done, model, learner) }
+        if failed.done > 0 && failed.iteration == 0 {
+            self.save(failed.done, model, learner)?;
+        }
+        if failed.groups.is_empty() {
+            return Ok(None);
+        }
+        let kept = failure::write(self.run, (self.stage_index, &self.stage.name), failed);
+        // What stopped the run is told all the same.
+        Ok(kept.inspect_err(|error| tracing::error!("the failed batch cannot be kept: {error:#}")).ok())
     }
 }
 

@@ -10,7 +10,10 @@ use medgrpo_rewards::{
 };
 use serde_json::{Value, json};
 
-use super::evaluation::SplitResult;
+use super::{
+    best::{self, BestCheckpoint},
+    evaluation::SplitResult,
+};
 use crate::{
     alarms::Alarms,
     build::EvalSplit,
@@ -61,7 +64,7 @@ pub(super) fn write(
         columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "constant").collect();
     let page = Page {
         title: root.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned()),
-        facts: facts(experiment),
+        facts: facts(experiment, &best::write(experiment, root)?),
         alarms: alarms(experiment, &history),
         table: (!columns.is_empty()).then_some(table),
         curves_svg: Some(curves),
@@ -134,10 +137,15 @@ fn paid(row: &audit::Row) -> Vec<String> {
     vec![name, format!("{:.3}", row.mean), format!("{:.3}", row.max), share]
 }
 
-fn facts(experiment: &Experiment) -> Vec<(String, String)> {
+fn facts(experiment: &Experiment, best: &BTreeMap<String, BestCheckpoint>) -> Vec<(String, String)> {
     let mut facts = vec![("seed".to_owned(), experiment.seed.to_string())];
     for stage in &experiment.stages {
         facts.push((format!("stage {}", stage.name), format!("{} steps", stage.trainer.max_steps)));
+        if let Some(BestCheckpoint { best, checkpoint }) = best.get(&stage.name) {
+            let what =
+                format!("step {} ({} = {:.4}), {}", best.step, best.metric, best.value, checkpoint.display());
+            facts.push((format!("stage {}, best", stage.name), what));
+        }
     }
     facts
 }

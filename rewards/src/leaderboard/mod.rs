@@ -31,6 +31,6 @@ pub use bootstrap::Bootstrap;
 pub use caption_metrics::CaptionMetrics;
 pub use evaluate::{Options, evaluate, evaluate_with};
 pub use ground_truth::{EvalError, evaluate_records, evaluate_some, official_task, samples};
-pub use report::{Counts, Group, Interval, Judging, Report, Rules};
+pub use report::{Counts, Group, Interval, Judging, Report, Rules, headline_names};
 pub use submission::Submission;
 pub use table::table;

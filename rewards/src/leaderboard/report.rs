@@ -256,13 +256,24 @@ impl Report {
 
 /// The numbers that could be computed, in order.
 pub(crate) fn headlines(overall: &Overall, captions: &Captions) -> Vec<(&'static str, f64)> {
+    all_headlines(overall, captions).filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The names of all headline numbers, in order. Each starts with the key of its task.
+pub fn headline_names() -> Vec<&'static str> {
+    all_headlines(&Overall::default(), &Captions::default()).map(|(name, _)| name).collect()
+}
+
+fn all_headlines(
+    overall: &Overall,
+    captions: &Captions,
+) -> impl Iterator<Item = (&'static str, Option<f64>)> + use<> {
     let captions = [
         ("vs_rouge_l", captions.vs_rouge_l),
         ("rc_rouge_l", captions.rc_rouge_l),
         ("open_rouge_l", captions.open_rouge_l),
     ];
-    let all = overall.entries().into_iter().chain(captions);
-    all.filter_map(|(name, value)| Some((name, value?))).collect()
+    overall.entries().into_iter().chain(captions)
 }
 
 #[cfg(test)]

@@ -9,10 +9,13 @@ pub mod cvs;
 pub mod dvc;
 pub mod next_action;
 pub mod python;
+mod readable;
 pub mod skill;
 pub mod stg;
 pub mod tag;
 pub mod vqa;
+
+pub use readable::is_readable;
 
 #[cfg(test)]
 mod tests {

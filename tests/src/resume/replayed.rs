@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::{Run, Unbroken};
 use crate::cli::binary;
 
-fn replay(run: &Run, args: &[&str]) -> Output {
+pub(super) fn replay(run: &Run, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.args(["replay", &run.name, "--out", "replay.json"]).args(args).current_dir(&run.cwd);
     command.env_remove("RUST_LOG").output().unwrap()
 }
 
 /// The one replayed stage.
-fn replayed(run: &Run, args: &[&str]) -> Value {
+pub(super) fn replayed(run: &Run, args: &[&str]) -> Value {
     let output = replay(run, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     let stages: Value = serde_json::from_slice(&std::fs::read(run.cwd.join("replay.json")).unwrap()).unwrap();
@@ -32,7 +32,7 @@ fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// A run whose second stage has rewards that differ, one update a batch and nothing in its loss but the policy term.
-fn train(unbroken: &Unbroken, recipe: &str) -> Run {
+pub(super) fn train(unbroken: &Unbroken, recipe: &str) -> Run {
     let run = unbroken.scene.run(&format!("recorded-{recipe}"));
     let keys = format!(
         "stage.1.recipe={{ type = \"{recipe}\", num_generations = 3, max_completion_length = 8, rewards = {{ embedder = \

@@ -29,6 +29,15 @@ pub enum Surrogate {
     Vespo(Vespo),
 }
 
+/// Where a divergence from the reference counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KlIn {
+    /// As a term of the loss, token by token (`DeepSeekMath`'s GRPO).
+    Loss,
+    /// In the reward of a completion, as the sum over its tokens, before advantages are taken (RLOO; REINFORCE++).
+    Reward,
+}
+
 /// The knobs of GRPO and its relatives, under TRL's names where it has one.
 #[derive(Clone, Debug)]
 pub struct GrpoConfig {
@@ -40,7 +49,9 @@ pub struct GrpoConfig {
     pub aggregate: Aggregate,
     /// Weight of the divergence from the reference; 0 needs no reference.
     pub beta: f64,
-    /// How that is measured (`use_bias_correction_kl`).
+    /// Where it counts (verl's `use_kl_in_reward`).
+    pub kl_in: KlIn,
+    /// How it is measured in the loss (`use_bias_correction_kl`).
     pub kl: KlToReference,
     /// Weight of the entropy bonus, a mean over all tokens of the step; 0 needs no gradient of the entropy.
     pub entropy_coef: f64,
@@ -64,6 +75,7 @@ impl Default for GrpoConfig {
             surrogate: Surrogate::Clip(Clip::default()),
             aggregate: Aggregate::SequenceMean,
             beta: 0.0,
+            kl_in: KlIn::Loss,
             kl: KlToReference::default(),
             entropy_coef: 0.0,
             top_entropy_quantile: 1.0,
@@ -80,7 +92,7 @@ impl GrpoConfig {
     pub fn terms<B: Backend>(&self) -> Vec<Term<B>> {
         let aggregate = self.aggregate;
         let mut terms: Vec<Term<B>> = vec![Term { weight: 1.0, objective: self.policy_term(), aggregate }];
-        if self.beta != 0.0 {
+        if self.beta != 0.0 && self.kl_in == KlIn::Loss {
             terms.push(Term { weight: self.beta, objective: Box::new(self.kl), aggregate });
         }
         if self.entropy_coef != 0.0 {
@@ -88,6 +100,14 @@ impl GrpoConfig {
             terms.push(Term { weight: self.entropy_coef, objective, aggregate: Aggregate::TokenMean });
         }
         terms
+    }
+
+    /// Weight of the divergence in the reward; 0 where it counts in the loss.
+    pub fn reward_beta(&self) -> f64 {
+        match self.kl_in {
+            KlIn::Loss => 0.0,
+            KlIn::Reward => self.beta,
+        }
     }
 
     fn top_entropy(&self) -> Option<TopEntropy> {
@@ -130,6 +150,7 @@ pub fn grpo<B: AutodiffBackend, M: Policy<B>>(
         temperature: f64::from(source.generation.sampling.temperature),
         source: Box::new(source),
         advantage: Arc::clone(&config.advantage),
+        reward_beta: config.reward_beta(),
         terms: config.terms(),
         mask_truncated_completions: config.mask_truncated_completions,
         num_iterations: config.num_iterations,

@@ -11,10 +11,11 @@ mod gdpo;
 mod grpo;
 mod gspo;
 mod luspo;
+mod peers;
 mod rloo;
 mod sapo;
 mod sft;
 mod vespo;
 
-pub use grpo::{GrpoConfig, Surrogate, grpo};
+pub use grpo::{GrpoConfig, KlIn, Surrogate, grpo};
 pub use sft::sft;

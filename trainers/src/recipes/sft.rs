@@ -18,6 +18,7 @@ pub fn sft<B: AutodiffBackend, M: Policy<B>>() -> Recipe<B, M> {
         source: Box::new(Demonstrations),
         dynamic_sampling: None,
         advantage: Arc::new(Constant),
+        reward_beta: 0.0,
         terms: vec![Term { weight: 1.0, objective: Box::new(Nll), aggregate: Aggregate::TokenMean }],
         mask_truncated_completions: false,
         num_iterations: 1,

@@ -41,6 +41,7 @@ fn demonstrate(prepared: PreparedSample) -> Result<RolloutGroup, TrainError> {
             truncated: false,
             score: None,
             sampling_log_probs: None,
+            kl: None,
         }],
     })
 }

@@ -103,6 +103,7 @@ impl OnPolicy {
             token_ids: completion.token_ids,
             score: None,
             sampling_log_probs: None,
+            kl: None,
         })
     }
 

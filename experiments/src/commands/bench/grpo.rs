@@ -1,6 +1,6 @@
 //! Whole GRPO steps through the training loop: sampling, rewards, update.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
@@ -12,11 +12,11 @@ use medgrpo_model::{
 use medgrpo_rewards::{Response, Reward, RewardError, Score, compose::normalise::Identity};
 use medgrpo_trainers::{
     TrainError,
+    failure::FailedStep,
     feeder::{Feeder, SampleStream},
     learner::Learner,
     prepare::SamplePreparer,
     recipes::{GrpoConfig, grpo},
-    rollout::RolloutGroup,
     source::OnPolicy,
     trainer::{Flow, LoopConfig, Observer, Stage, StepReport},
     workers::Workers,
@@ -144,11 +144,10 @@ impl<B: AutodiffBackend> Observer<B, Qwen25Vl<B>> for Watch {
 
     fn on_failure(
         &mut self,
-        _: &[RolloutGroup],
+        _: &FailedStep<'_>,
         _: &Qwen25Vl<B>,
         _: &Learner<B, Qwen25Vl<B>>,
-        _: usize,
-    ) -> Result<(), TrainError> {
-        Ok(())
+    ) -> Result<Option<PathBuf>, TrainError> {
+        Ok(None)
     }
 }

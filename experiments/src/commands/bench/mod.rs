@@ -31,6 +31,7 @@ use grpo::GrpoBench;
 use crate::{
     cli::{BenchArgs, BenchWhat},
     device::{Job, run_on, use_threads, workers},
+    memory::peak_resident_bytes,
 };
 
 /// Times of one kind of work. Tokens are those that go through the model: prompt and answer, or new ones only.
@@ -271,7 +272,7 @@ fn report(
         tokens_per_step: tokens,
         tokens_per_sec: tokens as f64 / median,
         phases_sec,
-        peak_memory_bytes: peak_memory_bytes(),
+        peak_memory_bytes: peak_resident_bytes(),
     };
     if args.json {
         crate::print(&serde_json::to_string(&result)?);
@@ -293,11 +294,4 @@ fn report(
         crate::print(&format!("  {phase}: {seconds:.4} s"));
     }
     Ok(())
-}
-
-/// Most memory this process has held so far, where the system tells it.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }

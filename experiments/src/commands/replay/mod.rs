@@ -33,7 +33,7 @@ use crate::{
         self,
         resolved::{
             Policy, Stage,
-            recipe::{AdvantageType, Method},
+            recipe::{AdvantageType, KlIn, Method},
         },
     },
     device::{Job, run_on_cpu},
@@ -123,6 +123,14 @@ impl Plan {
                 stage.name
             );
         }
+        let measures = |policy: &Policy| policy.kl_in == Some(KlIn::Reward);
+        if measures(replayed) && !measures(recorded) {
+            bail!(
+                "stage {} has recorded no distance from a reference (its `kl_in` was not \"reward\"): choose a recipe with \
+                 beta = 0 or kl_in = \"loss\"",
+                stage.name
+            );
+        }
         let side =
             |policy: &Policy| Side { method: policy.method, config: build::grpo_config(policy, tasks) };
         Ok(Self {
@@ -155,8 +163,9 @@ impl Plan {
             .filter(|(_, verdict)| **verdict == Verdict::Keep)
             .map(|(group, _)| group)
             .collect();
+        let config = &self.replayed.config;
         let completions = kept.iter().map(|group| group.completions.as_slice());
-        let advantages = advantages(&*self.replayed.config.advantage, completions);
+        let advantages = advantages(&*config.advantage, config.reward_beta(), completions);
         let of_run: Vec<RecordedGroup<'_>> =
             groups.iter().map(|group| as_recorded(group, &group.advantages)).collect();
         let recorded = replay::<B>(&self.recorded.config, &of_run, self.micro_batch_size, device);
@@ -256,7 +265,7 @@ impl ReplayedStage {
         for (whose, side) in [("recorded", &plan.recorded), ("replayed", &plan.replayed)] {
             let GrpoConfig { beta, entropy_coef, top_entropy_quantile, .. } = side.config;
             let terms = [
-                (beta > 0.0, "the divergence from the reference (beta)"),
+                (beta > side.config.reward_beta(), "the divergence from the reference (beta)"),
                 (entropy_coef > 0.0, "the entropy bonus (entropy_coef)"),
                 (top_entropy_quantile < 1.0, "the choice of tokens by entropy (top_entropy_quantile)"),
             ];

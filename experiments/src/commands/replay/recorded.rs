@@ -101,6 +101,7 @@ fn completion((stored, token_ids): (&crate::rollouts::StoredCompletion, Vec<u32>
         truncated: stored.truncated,
         score: Some(score(&stored.worth)),
         sampling_log_probs: None,
+        kl: stored.kl,
     }
 }
 

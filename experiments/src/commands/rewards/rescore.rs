@@ -250,6 +250,7 @@ mod tests {
             truncated: false,
             worth: Worth { reward: *reward, ..Worth::default() },
             advantage: 0.0,
+            kl: None,
         };
         StoredGroup {
             dropped: None,

@@ -191,6 +191,11 @@ impl Trainer {
             logging_steps: wire.logging_steps.unwrap_or(1),
             save_steps: wire.save_steps.unwrap_or(100),
             save_total_limit: wire.save_total_limit.unwrap_or(2),
+            metric_for_best_model: wire.metric_for_best_model.clone(),
+            // Hugging Face's rule. What was typed beside no metric is left to be refused.
+            greater_is_better: wire
+                .greater_is_better
+                .or(wire.metric_for_best_model.as_ref().map(|metric| !metric.ends_with("loss"))),
             eval_steps: wire.eval_steps.unwrap_or(0),
         }
     }

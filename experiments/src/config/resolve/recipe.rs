@@ -5,7 +5,7 @@ use crate::config::{
     resolved::{
         Policy, Recipe, Rewards,
         recipe::{
-            AdvantageType, DynamicSampling, ImportanceSamplingLevel, KlEstimator, LossType, Method,
+            AdvantageType, DynamicSampling, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
             ScaleRewards,
         },
     },
@@ -25,9 +25,11 @@ struct Defaults {
     epsilon_high: Option<f64>,
     clip_ratio_c: Option<f64>,
     beta: f64,
+    kl_in: KlIn,
     advantage: AdvantageType,
     scale_rewards: ScaleRewards,
     advantage_epsilon: f64,
+    mask_truncated_completions: bool,
     dynamic_sampling: bool,
     rewards: RewardDefaults,
 }
@@ -43,10 +45,12 @@ impl Defaults {
             epsilon_high: None,
             clip_ratio_c: None,
             beta: 0.0,
+            kl_in: KlIn::Loss,
             advantage: AdvantageType::Group,
             scale_rewards: ScaleRewards::Group,
             // TRL's.
             advantage_epsilon: 1e-4,
+            mask_truncated_completions: false,
             dynamic_sampling: false,
             rewards: RewardDefaults::grpo(),
         }
@@ -54,6 +58,16 @@ impl Defaults {
 
     fn dapo() -> Self {
         Self { loss_type: LossType::Dapo, epsilon_high: Some(0.28), dynamic_sampling: true, ..Self::grpo() }
+    }
+
+    /// The paper's rate, bounds and rewards.
+    fn medgrpo() -> Self {
+        Self {
+            learning_rate: 5e-7,
+            epsilon_high: Some(0.3),
+            rewards: RewardDefaults::medgrpo(),
+            ..Self::grpo()
+        }
     }
 
     /// verl's advantage and dual clip, which EasyR1 shares.
@@ -78,18 +92,22 @@ impl Defaults {
             },
             Method::Cispo => Self { loss_type: LossType::Cispo, epsilon_high: Some(5.0), ..grpo },
             Method::Sapo => Self { loss_type: LossType::Sapo, ..grpo },
-            Method::Rloo => Self { advantage: AdvantageType::Rloo, loss_type: LossType::Luspo, ..grpo },
+            Method::Rloo => Self {
+                advantage: AdvantageType::Rloo,
+                loss_type: LossType::Luspo,
+                kl_in: KlIn::Reward,
+                ..grpo
+            },
             Method::Gdpo => Self { advantage: AdvantageType::Gdpo, ..grpo },
             Method::EmaGrpo => {
                 Self { scale_rewards: ScaleRewards::None, rewards: RewardDefaults::ema_grpo(), ..grpo }
             }
-            Method::Medgrpo => Self {
-                learning_rate: 5e-7,
-                epsilon_high: Some(0.3),
-                rewards: RewardDefaults::medgrpo(),
-                ..grpo
-            },
+            Method::Medgrpo => Self::medgrpo(),
+            Method::MedgrpoPaper => Self { loss_type: LossType::Dapo, ..Self::medgrpo() }.like_verl(),
             Method::TrlGrpo => Self { loss_type: LossType::Dapo, ..grpo },
+            Method::TrlDapo => {
+                Self { dynamic_sampling: false, mask_truncated_completions: true, ..Self::dapo() }
+            }
             Method::VerlGrpo => Self { loss_type: LossType::Dapo, beta: 0.01, ..grpo }.like_verl(),
             Method::Easyr1Dapo => Self::dapo().like_verl(),
         })
@@ -122,6 +140,8 @@ impl Policy {
         let loss_type = wire.loss_type.unwrap_or(defaults.loss_type);
         let advantage = wire.advantage.unwrap_or(defaults.advantage);
         let beta = wire.beta.unwrap_or(defaults.beta);
+        let kl_in = (beta > 0.0).then_some(wire.kl_in.unwrap_or(defaults.kl_in));
+        let in_loss = kl_in == Some(KlIn::Loss);
         let clips = loss_type.clips();
         let epsilon = wire.epsilon.unwrap_or(defaults.epsilon);
         // A width of the clip is no bound of a weight, nor the other way round.
@@ -163,12 +183,15 @@ impl Policy {
             vespo_k_neg: vespo(wire.vespo_k_neg, 3.0),
             vespo_lambda_neg: vespo(wire.vespo_lambda_neg, 2.0),
             beta,
-            kl_estimator: (beta > 0.0).then_some(wire.kl_estimator.unwrap_or(KlEstimator::K3)),
-            use_bias_correction_kl: (beta > 0.0).then_some(wire.use_bias_correction_kl.unwrap_or(false)),
+            kl_in,
+            kl_estimator: in_loss.then_some(wire.kl_estimator.unwrap_or(KlEstimator::K3)),
+            use_bias_correction_kl: in_loss.then_some(wire.use_bias_correction_kl.unwrap_or(false)),
             entropy_coef: wire.entropy_coef.unwrap_or(0.0),
             top_entropy_quantile: wire.top_entropy_quantile.unwrap_or(1.0),
             off_policy_mask_threshold: wire.off_policy_mask_threshold,
-            mask_truncated_completions: wire.mask_truncated_completions.unwrap_or(false),
+            mask_truncated_completions: wire
+                .mask_truncated_completions
+                .unwrap_or(defaults.mask_truncated_completions),
             advantage,
             scale_rewards,
             advantage_epsilon: is_divided

@@ -180,6 +180,10 @@ pub struct Trainer {
     pub logging_steps: usize,
     pub save_steps: usize,
     pub save_total_limit: usize,
+    /// `None` is off.
+    pub metric_for_best_model: Option<String>,
+    /// `None` without the one above.
+    pub greater_is_better: Option<bool>,
     pub eval_steps: usize,
 }
 

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Rewards;
 pub use crate::config::wire::{
-    AdvantageType, ImportanceSamplingLevel, KlEstimator, LossType, Method, ScaleRewards,
+    AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method, ScaleRewards,
 };
 
 /// The algorithm of a stage.
@@ -68,8 +68,9 @@ pub struct Policy {
     pub vespo_lambda_neg: Option<f64>,
     pub beta: f64,
     /// `None` without a divergence.
+    pub kl_in: Option<KlIn>,
+    /// `None` without a divergence in the loss, as the one below.
     pub kl_estimator: Option<KlEstimator>,
-    /// `None` without a divergence.
     pub use_bias_correction_kl: Option<bool>,
     pub entropy_coef: f64,
     pub top_entropy_quantile: f64,

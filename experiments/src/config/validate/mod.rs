@@ -3,6 +3,7 @@
 //! Only what the file itself shows is judged here; files, rows and token counts are looked at by `medgrpo check`.
 
 mod alarms;
+mod best;
 mod model;
 mod recipe;
 mod rewards;

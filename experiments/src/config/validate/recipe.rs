@@ -6,7 +6,7 @@ use crate::{
     config::{
         resolved::{
             Policy, Recipe, Stage,
-            recipe::{AdvantageType, LossType, Method},
+            recipe::{AdvantageType, KlIn, LossType, Method},
             rewards::Normalization,
         },
         wire::{RecipeWire, TrainerWire},
@@ -24,6 +24,7 @@ enum Reader {
     Vespo,
     NotVespo,
     Kl,
+    KlInLoss,
     GroupAdvantage,
     Deviation,
 }
@@ -39,6 +40,7 @@ impl Reader {
             Self::Vespo => loss == LossType::Vespo,
             Self::NotVespo => loss != LossType::Vespo,
             Self::Kl => policy.beta > 0.0,
+            Self::KlInLoss => policy.kl_in == Some(KlIn::Loss),
             Self::GroupAdvantage => policy.advantage == AdvantageType::Group,
             Self::Deviation => policy.advantage_epsilon.is_some(),
         }
@@ -53,6 +55,7 @@ impl Reader {
             Self::Vespo => "leave it out, or set loss_type = \"vespo\"",
             Self::NotVespo => "leave it out: \"vespo\" weighs whole completions",
             Self::Kl => "leave it out, or set beta above 0",
+            Self::KlInLoss => "leave it out, or set beta above 0 and kl_in = \"loss\"",
             Self::GroupAdvantage => "leave it out, or set advantage = \"group\"",
             Self::Deviation => "leave it out: these advantages are divided by no deviation",
         }
@@ -75,8 +78,8 @@ fn typed_keys(wire: &RecipeWire) -> Vec<(&'static str, Reader)> {
     typed! {
         num_generations: Policy, temperature: Policy, top_p: Policy, top_k: Policy, max_completion_length: Policy,
         rollout_batch_size: Policy, num_iterations: Policy, loss_type: Policy, epsilon: Clip, epsilon_high: ClipOrCispo,
-        importance_sampling_level: NotVespo, delta: Clip, clip_ratio_c: Clip, beta: Policy, kl_estimator: Kl,
-        use_bias_correction_kl: Kl, entropy_coef: Policy, top_entropy_quantile: Policy,
+        importance_sampling_level: NotVespo, delta: Clip, clip_ratio_c: Clip, beta: Policy, kl_in: Kl,
+        kl_estimator: KlInLoss, use_bias_correction_kl: KlInLoss, entropy_coef: Policy, top_entropy_quantile: Policy,
         off_policy_mask_threshold: Policy, mask_truncated_completions: Policy, advantage: Policy,
         scale_rewards: GroupAdvantage, advantage_epsilon: Deviation, dynamic_sampling: Policy, sapo_temperature_pos: Sapo,
         sapo_temperature_neg: Sapo, vespo_k_pos: Vespo, vespo_lambda_pos: Vespo, vespo_k_neg: Vespo,
@@ -193,6 +196,11 @@ impl Judge {
             let message = format!("`{key}.rewards.normalization` has no effect with advantage = \"gdpo\"");
             let help = "\"gdpo\" normalises each component itself: set normalization = { type = \"none\" }";
             self.note(format!("{key}.rewards.normalization"), message, help);
+        }
+        if policy.kl_in == Some(KlIn::Reward) {
+            let message = format!("`{key}.kl_in` = \"reward\" has no effect with advantage = \"gdpo\"");
+            let help = "\"gdpo\" looks at the components of the reward alone: set kl_in = \"loss\"";
+            self.note(format!("{key}.kl_in"), message, help);
         }
         if rewards.overlong.is_some() {
             let message = format!("`{key}.rewards.overlong` has no effect with advantage = \"gdpo\"");

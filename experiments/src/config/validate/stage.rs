@@ -32,6 +32,7 @@ impl Judge {
             if let Some(policy) = stage.recipe.on_policy() {
                 self.policy(&key, policy, stage);
             }
+            self.best(&format!("{key}.trainer"), stage, experiment);
             if stage.trainer.eval_steps > 0 && experiment.evaluate.is_none() {
                 let message =
                     format!("`{key}.trainer.eval_steps` is set, but there is nothing to evaluate on");

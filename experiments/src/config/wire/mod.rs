@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use alarms::AlarmsWire;
 pub use recipe::{
-    AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, LossType, Method, RecipeWire,
-    ScaleRewards,
+    AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
+    RecipeWire, ScaleRewards,
 };
 pub use rewards::{JudgeWording, RewardsWire, UnseenPair};
 
@@ -262,6 +262,10 @@ pub struct TrainerWire {
     pub save_steps: Option<usize>,
     /// Checkpoints kept of a stage, the newest first. 0 keeps all.
     pub save_total_limit: Option<usize>,
+    /// A number of the metrics, as `eval/test/tag_miou_03` or `reward`: the checkpoint of the step at which it was best is kept besides the newest ones and named in `best.json`. Numbers of evaluations are looked at every `eval_steps` and at the end of the stage, others where `save_steps` saves. Off unless given.
+    pub metric_for_best_model: Option<String>,
+    /// Whether more of `metric_for_best_model` is better. The default is true unless its name ends in `loss`.
+    pub greater_is_better: Option<bool>,
     /// Steps from one evaluation during training to the next. 0 is off.
     pub eval_steps: Option<usize>,
 }

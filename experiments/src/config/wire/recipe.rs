@@ -39,7 +39,9 @@ pub struct RecipeWire {
     /// Most that the loss of a completion with a negative advantage may be, in units of the advantage (verl's and EasyR1's
     /// dual clip). Off unless given.
     pub clip_ratio_c: Option<f64>,
-    /// How the divergence from the reference is estimated. The default is `k3` where `beta` is above 0.
+    /// Where that divergence counts. The default is `loss`, with type `rloo` it is `reward`.
+    pub kl_in: Option<KlIn>,
+    /// How the divergence from the reference is estimated in the loss. The default is `k3` where `beta` is above 0.
     pub kl_estimator: Option<KlEstimator>,
     /// Weighs the divergence by the importance ratio, which makes it right for completions of an older policy.
     pub use_bias_correction_kl: Option<bool>,
@@ -111,8 +113,14 @@ pub enum Method {
     /// MedGRPO: `epsilon` 0.2, `epsilon_high` 0.3, no KL, captions half similarity and half judge, and the median-logistic
     /// normalization.
     Medgrpo,
+    /// MedGRPO with what its paper leaves open as in EasyR1, whose default bounds of the ratio are the paper's (an
+    /// inference, said nowhere): all tokens alike, dual clip at 3, `advantage_epsilon` 1e-6.
+    MedgrpoPaper,
     /// GRPO as TRL runs it by default: all tokens alike (`loss_type = "dapo"`).
     TrlGrpo,
+    /// DAPO as TRL's documentation sets it up: `epsilon_high` 0.28, all tokens alike, `mask_truncated_completions`, no
+    /// dynamic sampling; overlong punishment is `rewards.overlong`.
+    TrlDapo,
     /// GRPO as verl runs it on vision-language models: all tokens alike, dual clip at 3, `beta` 0.01,
     /// `advantage_epsilon` 1e-6.
     VerlGrpo,
@@ -164,6 +172,17 @@ pub enum ImportanceSamplingLevel {
     Token,
     /// The completion's: the geometric mean over its tokens.
     Sequence,
+}
+
+/// Where a divergence from the reference counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KlIn {
+    /// As a term of the loss of every token.
+    Loss,
+    /// `beta` times `log policy - log ref`, added up over a completion's tokens, is taken off its reward before advantages
+    /// (verl's `use_kl_in_reward`, TRL's RLOO). Filters and reward metrics look at what it was before.
+    Reward,
 }
 
 /// How a divergence is estimated from one token, with `d = log ref - log policy`.
