@@ -49,6 +49,65 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.into_iter().chain(rest).sum()
 }
 
+/// What a softmax of a row is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exponentials {
+    greatest: f32,
+    factor: f32,
+    /// Of the exponentials of all distances, and of those times the distance.
+    sum: f64,
+    weighted: f64,
+}
+
+impl Exponentials {
+    /// Those of `row` times `factor`, which is above 0.
+    pub(crate) fn of(row: &[f32], factor: f32) -> Self {
+        // Sums of more f32 numbers lose digits.
+        const AT_ONCE: usize = 1 << 12;
+        vectorized(
+            #[inline(always)]
+            || {
+                let greatest = greatest(row);
+                let mut found = Self { greatest, factor, sum: 0.0, weighted: 0.0 };
+                for row in row.chunks(AT_ONCE) {
+                    let (mut sums, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+                    let mut add = |x: &f32, lane: usize| {
+                        let distance = found.distance(*x);
+                        let exponential = exp(distance);
+                        sums[lane] += exponential;
+                        weighted[lane] += exponential * distance;
+                    };
+                    let (chunks, rest) = row.as_chunks::<LANES>();
+                    chunks.iter().for_each(|chunk| (0..LANES).for_each(|lane| add(&chunk[lane], lane)));
+                    rest.iter().enumerate().for_each(|(lane, x)| add(x, lane));
+                    found.sum += f64::from(sums.iter().sum::<f32>());
+                    found.weighted += f64::from(weighted.iter().sum::<f32>());
+                }
+                found
+            },
+        )
+    }
+
+    /// How far `x`, a number of the row, is from the greatest.
+    #[inline(always)]
+    pub(crate) fn distance(&self, x: f32) -> f32 {
+        (x - self.greatest) * self.factor
+    }
+
+    pub(crate) fn sum(&self) -> f32 {
+        self.sum as f32
+    }
+
+    pub(crate) fn log_sum(&self) -> f32 {
+        self.sum.ln() as f32
+    }
+
+    /// Of the probabilities that the exponentials are proportional to.
+    pub(crate) fn entropy(&self) -> f32 {
+        (self.sum.ln() - self.weighted / self.sum) as f32
+    }
+}
+
 /// `1 + e^-x`, the inverse of the sigmoid.
 #[inline(always)]
 pub(crate) fn inverse_sigmoid(x: f32) -> f32 {
