@@ -69,7 +69,7 @@ pub enum Command {
 /// Where to compute and how much of the machine to use.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DeviceArgs {
-    /// cpu, wgpu or cuda:N
+    /// cpu, wgpu, cuda:N or tch (the CPU through an installed PyTorch)
     #[arg(long, default_value = "cpu")]
     pub device: Device,
     /// Threads; 0 takes all cores

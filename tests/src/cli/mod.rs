@@ -71,7 +71,12 @@ pub(crate) fn binary() -> &'static Path {
                 build.env_remove(name);
             }
         }
-        for (feature, on) in [("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))] {
+        let features = [
+            ("wgpu", cfg!(feature = "wgpu")),
+            ("cuda", cfg!(feature = "cuda")),
+            ("tch", cfg!(feature = "tch")),
+        ];
+        for (feature, on) in features {
             if on {
                 build.args(["--features", feature]);
             }
