@@ -95,19 +95,23 @@ pub fn workers(args: &DeviceArgs) -> Result<Workers> {
     };
     #[cfg(feature = "tch")]
     if args.device == Device::Tch {
-        share_libtorch_threads(threads, count);
+        return workers_of_libtorch(count, threads);
     }
     Ok(Workers::new(count, threads)?)
 }
 
-/// Tells libtorch how many threads an operation may take, so that `count` workers together take `threads`.
+/// Workers whose operations take an equal share of the threads each, in the calling thread too: what a sum rounds to
+/// depends on how many threads libtorch cuts it for.
 #[cfg(feature = "tch")]
-fn share_libtorch_threads(threads: usize, count: usize) {
-    tch::set_num_threads((threads / count).max(1) as i32);
-    // Tasks between operations; libtorch refuses a second setting.
-    if tch::get_num_interop_threads() != threads as i32 {
-        tch::set_num_interop_threads(threads as i32);
+fn workers_of_libtorch(count: usize, threads: usize) -> Result<Workers> {
+    let share = (threads / count).max(1) as i32;
+    tch::set_num_threads(share);
+    // For tasks between operations, of which there are none today; libtorch refuses a second setting.
+    if tch::get_num_interop_threads() != share {
+        tch::set_num_interop_threads(share);
     }
+    // MKL and OpenMP keep the number by thread.
+    Ok(Workers::with_start(count, threads, move || tch::set_num_threads(share))?)
 }
 
 /// Runs `job` on `device`.
