@@ -84,7 +84,7 @@ const DEFAULT_MAX_WORKERS: usize = 4;
 pub fn workers(args: &DeviceArgs) -> Result<Workers> {
     let threads = rayon::current_num_threads();
     let count = match (args.device, args.workers.map(NonZeroUsize::get)) {
-        (Device::Cpu, None) => threads.min(DEFAULT_MAX_WORKERS),
+        (device, None) if device.takes_workers() => threads.min(DEFAULT_MAX_WORKERS),
         (device, Some(count)) if device.takes_workers() => count,
         (_, None | Some(1)) => 1,
         (device, Some(count)) => {
