@@ -1,8 +1,6 @@
 //! Writes down in a binary of the feature `tch` where libtorch lay at the build, so that it starts without
 //! `LD_LIBRARY_PATH`.
 
-#![expect(clippy::print_stdout, reason = "a build script speaks to Cargo on stdout")]
-
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // From torch-sys, on which nothing but that feature depends. Windows has no such note in its binaries.

@@ -75,7 +75,8 @@ pub struct DeviceArgs {
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Batches computed side by side on the CPU, which share the threads; results stay the same, memory grows
+    /// Batches computed side by side on the CPU, which share the threads; results stay the same (on tch: while threads
+    /// divided by workers do), memory grows
     /// [default: as many as threads, at most 4]
     #[arg(long)]
     pub workers: Option<NonZeroUsize>,

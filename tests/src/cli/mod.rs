@@ -67,7 +67,10 @@ pub(crate) fn binary() -> &'static Path {
         // build outside of a test: minutes each time.
         for (name, _) in std::env::vars_os() {
             let told = name.to_str().unwrap_or_default();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"].iter().any(|prefix| told.starts_with(prefix)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"]
+                .iter()
+                .any(|prefix| told.starts_with(prefix))
+            {
                 build.env_remove(name);
             }
         }
