@@ -1,7 +1,7 @@
 """How fast a GRPO step of medgrpo is against TRL's GRPOTrainer on this machine: one checkpoint, one run, ratios.
 
     cargo build --release -p medgrpo
-    python benches/against_trl.py [--binary target/release/medgrpo] [--rounds 2] [--json FILE]
+    python benches/against_trl.py [--binary target/release/medgrpo] [--devices cpu tch] [--rounds 2] [--json FILE]
 
 Packages: as listed in tests/fixtures/trl_peer.py and tests/fixtures/checkpoints.py. Both sides sample the same number of
 completions of the same length from the same prompts with images, score them with the same reward, and update all
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, nargs="+", default=[22], help="how often the question is repeated: sets P")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="R")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--devices", nargs="+", default=["cpu"], help="of medgrpo; all take their turn in a round")
     parser.add_argument("--json", type=Path, help="also write all figures here")
     args = parser.parse_args()
     if not args.binary.exists():
@@ -86,18 +87,20 @@ def main() -> None:
                         "max_new_tokens": args.max_new_tokens, "threads": args.threads, "repetitions": args.repetitions,
                     }
                     options = [word for key, value in sizes.items() for word in (f"--{key.replace('_', '-')}", value)]
-                    ours = json.loads(run([args.binary, "bench", "--what", "grpo", "--json", *options]))
+                    bench = [args.binary, "bench", "--what", "grpo", "--json", *options, "--device"]
+                    sides = {device: json.loads(run([*bench, device])) for device in args.devices}
                     theirs = run([args.trl_python, FIXTURES / "trl_peer.py"], json.dumps(sizes, default=str))
                     theirs = json.loads(theirs.strip().splitlines()[-1])
                     if theirs["completion_length"] != args.max_new_tokens:
                         sys.exit(f"the peer's completions have {theirs['completion_length']} tokens: the work is not the same")
-                    prompt = ours["tokens_per_step"] // args.prompts - generations * args.max_new_tokens
-                    rows.setdefault((prompt, generations), []).append((ours, theirs))
+                    for device, ours in sides.items():
+                        prompt = ours["tokens_per_step"] // args.prompts - generations * args.max_new_tokens
+                        rows.setdefault((prompt, generations, device), []).append((ours, theirs))
     result = []
     print(f"{args.prompts} prompts a step, {args.threads} threads\n")
-    print("| P | G | R | medgrpo, s (sample + update) | TRL, s | ratio | ratios of the rounds | memory, MiB: ours, theirs |")
-    print("| --: | --: | --: | --: | --: | --: | --- | --- |")
-    for (prompt, generations), rounds in sorted(rows.items()):
+    print("| P | G | R | device | medgrpo, s (sample + update) | TRL, s | ratio | ratios of the rounds | memory, MiB: ours, theirs |")
+    print("| --: | --: | --: | --- | --: | --: | --: | --- | --- |")
+    for (prompt, generations, device), rounds in sorted(rows.items()):
         pairs = [(ours["median_sec"], statistics.median(theirs["seconds"])) for ours, theirs in rounds]
         ours, theirs = (statistics.median(side) for side in zip(*pairs))
         ratios = [mine / peer for mine, peer in pairs]
@@ -109,11 +112,12 @@ def main() -> None:
         split = f"{phases['time/collect']:.2f} + {phases['time/update']:.2f}"
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         print(
-            f"| {prompt} | {generations} | {args.max_new_tokens} | {ours:.2f} ({split}) | {theirs:.2f} "
+            f"| {prompt} | {generations} | {args.max_new_tokens} | {device} | {ours:.2f} ({split}) | {theirs:.2f} "
             f"| **{statistics.median(ratios):.2f}** | {each} | {memory[0]}, {memory[1]} |"
         )
         result.append({
             "prompt_tokens": prompt, "num_generations": generations, "completion_tokens": args.max_new_tokens,
+            "device": device,
             "ours_sec": ours, "theirs_sec": theirs, "ratios": ratios, "phases_sec": phases, "peak_memory_mib": memory,
         })
     if args.json:

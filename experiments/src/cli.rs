@@ -69,13 +69,14 @@ pub enum Command {
 /// Where to compute and how much of the machine to use.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DeviceArgs {
-    /// cpu, wgpu or cuda:N
+    /// cpu, wgpu, cuda:N or tch (the CPU through an installed PyTorch)
     #[arg(long, default_value = "cpu")]
     pub device: Device,
     /// Threads; 0 takes all cores
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Batches computed side by side on the CPU, which share the threads; results stay the same, memory grows
+    /// Batches computed side by side on the CPU, which share the threads; results stay the same (on tch: while threads
+    /// divided by workers do), memory grows
     /// [default: as many as threads, at most 4]
     #[arg(long)]
     pub workers: Option<NonZeroUsize>,

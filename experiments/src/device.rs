@@ -20,6 +20,15 @@ pub enum Device {
     Wgpu,
     /// An NVIDIA GPU by number.
     Cuda(usize),
+    /// The processor, through PyTorch's libtorch.
+    Tch,
+}
+
+impl Device {
+    /// Whether several micro-batches can be computed side by side on it.
+    pub fn takes_workers(self) -> bool {
+        matches!(self, Self::Cpu | Self::Tch)
+    }
 }
 
 impl FromStr for Device {
@@ -30,11 +39,12 @@ impl FromStr for Device {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "wgpu" => Ok(Self::Wgpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
+            None if text == "tch" => Ok(Self::Tch),
             Some(("cuda", index)) => index
                 .parse()
                 .map(Self::Cuda)
                 .map_err(|_| format!("`{index}` is no device number; say cuda:0")),
-            _ => Err(format!("`{text}` is no device; choose cpu, wgpu or cuda:N")),
+            _ => Err(format!("`{text}` is no device; choose cpu, wgpu, cuda:N or tch")),
         }
     }
 }
@@ -45,6 +55,7 @@ impl fmt::Display for Device {
             Self::Cpu => f.write_str("cpu"),
             Self::Wgpu => f.write_str("wgpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Tch => f.write_str("tch"),
         }
     }
 }
@@ -73,8 +84,8 @@ const DEFAULT_MAX_WORKERS: usize = 4;
 pub fn workers(args: &DeviceArgs) -> Result<Workers> {
     let threads = rayon::current_num_threads();
     let count = match (args.device, args.workers.map(NonZeroUsize::get)) {
-        (Device::Cpu, None) => threads.min(DEFAULT_MAX_WORKERS),
-        (Device::Cpu, Some(count)) => count,
+        (device, None) if device.takes_workers() => threads.min(DEFAULT_MAX_WORKERS),
+        (device, Some(count)) if device.takes_workers() => count,
         (_, None | Some(1)) => 1,
         (device, Some(count)) => {
             anyhow::bail!(
@@ -82,7 +93,25 @@ pub fn workers(args: &DeviceArgs) -> Result<Workers> {
             )
         }
     };
+    #[cfg(feature = "tch")]
+    if args.device == Device::Tch {
+        return workers_of_libtorch(count, threads);
+    }
     Ok(Workers::new(count, threads)?)
+}
+
+/// Workers whose operations take an equal share of the threads each, in the calling thread too: what a sum rounds to
+/// depends on how many threads libtorch cuts it for.
+#[cfg(feature = "tch")]
+fn workers_of_libtorch(count: usize, threads: usize) -> Result<Workers> {
+    let share = (threads / count).max(1) as i32;
+    tch::set_num_threads(share);
+    // For tasks between operations, of which there are none today; libtorch refuses a second setting.
+    if tch::get_num_interop_threads() != share {
+        tch::set_num_interop_threads(share);
+    }
+    // MKL and OpenMP keep the number by thread.
+    Ok(Workers::with_start(count, threads, move || tch::set_num_threads(share))?)
 }
 
 /// Runs `job` on `device`.
@@ -112,7 +141,17 @@ pub fn run_on<J: Job>(device: Device, job: J) -> Result<J::Output> {
             )?;
             job.run::<burn::backend::Autodiff<Cuda>>(&device)
         }
-        #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+        #[cfg(feature = "tch")]
+        Device::Tch => {
+            use burn_tch::{LibTorch, LibTorchDevice};
+            let device = LibTorchDevice::Cpu;
+            probe::<LibTorch>(
+                &device,
+                "this binary computes with the PyTorch it was built with; build it again where that has changed",
+            )?;
+            job.run::<burn::backend::Autodiff<LibTorch>>(&device)
+        }
+        #[cfg(not(all(feature = "wgpu", feature = "cuda", feature = "tch")))]
         other => not_built(other),
     }
 }
@@ -131,7 +170,7 @@ pub fn run_on_cpu<J: Job>(job: J) -> Result<J::Output> {
     }
 }
 
-#[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]
+#[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda", feature = "tch")))]
 fn not_built<T>(device: Device) -> Result<T> {
     let feature = device.to_string();
     let feature = feature.split(':').next().unwrap_or_default();
@@ -139,7 +178,7 @@ fn not_built<T>(device: Device) -> Result<T> {
 }
 
 /// One small computation, so that a missing driver is a message and not a panic in the middle of a run.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "tch"))]
 fn probe<B: burn::tensor::backend::Backend>(device: &B::Device, advice: &str) -> Result<()> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -164,7 +203,7 @@ mod tests {
 
     #[test]
     fn devices_read_back_as_written() {
-        for text in ["cpu", "wgpu", "cuda:0", "cuda:3"] {
+        for text in ["cpu", "wgpu", "cuda:0", "cuda:3", "tch"] {
             assert_eq!(text.parse::<Device>().map(|device| device.to_string()), Ok(text.to_owned()));
         }
         for text in ["gpu", "cuda:", "cuda:x", "cpu:0", ""] {

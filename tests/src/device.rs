@@ -1,4 +1,5 @@
-//! Which device the tests of the arithmetic run on: `MEDGRPO_TEST_DEVICE` = `cpu` (default), `wgpu` or `cuda:N`.
+//! Which device the tests of the arithmetic run on: `MEDGRPO_TEST_DEVICE` = `cpu` (default), `wgpu`, `cuda:N`
+//! or `tch`.
 
 use std::sync::{Mutex, PoisonError};
 

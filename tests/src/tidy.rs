@@ -154,8 +154,20 @@ fn burn_stays_where_the_arithmetic_is() {
 
 #[test]
 fn backends_are_named_in_one_file() {
-    const NAMES: [&str; 10] =
-        ["cuda", "wgpu", "flex", "burn_flex", "burn_wgpu", "burn_cuda", "Flex", "Wgpu", "Cuda", "LibTorch"];
+    const NAMES: [&str; 12] = [
+        "cuda",
+        "wgpu",
+        "flex",
+        "tch",
+        "burn_flex",
+        "burn_wgpu",
+        "burn_cuda",
+        "burn_tch",
+        "Flex",
+        "Wgpu",
+        "Cuda",
+        "LibTorch",
+    ];
     // What a user may type or read is not the choice of a backend; an operation for arrays in memory is none either.
     let speaks_of_devices = ["experiments/src/device.rs", "experiments/src/cli.rs", "model/src/host_op.rs"];
     let mut breaches = Vec::new();

@@ -20,9 +20,23 @@ pub struct Workers {
 impl Workers {
     /// `count` workers (at least one) that share `threads` threads; every one gets at least one.
     pub fn new(count: usize, threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        Self::with_start(count, threads, || {})
+    }
+
+    /// As [`Workers::new`], and every thread first runs `start`: for backends that keep settings by thread.
+    pub fn with_start(
+        count: usize,
+        threads: usize,
+        start: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<Self, ThreadPoolBuildError> {
         let team = |size: usize| {
             let share = |place: usize| threads / size + usize::from(place < threads % size);
-            (0..size).map(|place| ThreadPoolBuilder::new().num_threads(share(place).max(1)).build()).collect()
+            let pool = |place: usize| {
+                let start = start.clone();
+                let pool = ThreadPoolBuilder::new().num_threads(share(place).max(1));
+                pool.start_handler(move |_| start()).build()
+            };
+            (0..size).map(pool).collect()
         };
         Ok(Self { teams: (2..=count).map(team).collect::<Result<_, _>>()? })
     }
@@ -65,7 +79,7 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
+    use std::{cell::Cell, sync::Barrier};
 
     use super::*;
 
@@ -92,6 +106,15 @@ mod tests {
             });
             taken.sort_unstable();
             assert_eq!(taken, shares, "{count} workers, {items} items, {threads} threads");
+        }
+    }
+
+    #[test]
+    fn threads_start_as_they_are_told() {
+        thread_local!(static TOLD: Cell<bool> = const { Cell::new(false) });
+        let workers = Workers::with_start(3, 4, || TOLD.set(true)).unwrap();
+        for items in 2..=4 {
+            assert_eq!(workers.map(vec![(); items], |()| TOLD.get()), vec![true; items]);
         }
     }
 }

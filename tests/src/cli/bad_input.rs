@@ -175,6 +175,9 @@ fn bad_paths_models_and_arguments_are_named() {
     if !cfg!(feature = "cuda") {
         refuse(&with("score", &["--device", "cuda:0"]), &["--features cuda"]);
     }
+    if !cfg!(feature = "tch") {
+        refuse(&with("score", &["--device", "tch"]), &["--features tch"]);
+    }
     assert!(!out.exists() && files(&folder).is_empty());
     assert_eq!(files(scene.dir.path()), ["folder"]);
 }

@@ -67,11 +67,19 @@ pub(crate) fn binary() -> &'static Path {
         // build outside of a test: minutes each time.
         for (name, _) in std::env::vars_os() {
             let told = name.to_str().unwrap_or_default();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| told.starts_with(prefix)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"]
+                .iter()
+                .any(|prefix| told.starts_with(prefix))
+            {
                 build.env_remove(name);
             }
         }
-        for (feature, on) in [("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))] {
+        let features = [
+            ("wgpu", cfg!(feature = "wgpu")),
+            ("cuda", cfg!(feature = "cuda")),
+            ("tch", cfg!(feature = "tch")),
+        ];
+        for (feature, on) in features {
             if on {
                 build.args(["--features", feature]);
             }

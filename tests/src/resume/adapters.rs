@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use medgrpo::device::Device;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 
 use super::{LAST_CHECKPOINTS, Run, Unbroken, kills::number};
-use crate::cli::binary;
+use crate::{cli::binary, device::chosen};
 
 /// An adapter with dropout in each stage, the second on the vision tower too; completions that earn something.
 const OVERRIDES: [&str; 6] = [
@@ -29,6 +30,21 @@ fn start(run: &Run) -> Command {
 fn tensor<'f>(file: &'f SafeTensors<'_>, end: &str) -> &'f [u8] {
     let name = file.names().into_iter().find(|name| name.ends_with(end)).unwrap().to_owned();
     file.tensor(&name).unwrap().data()
+}
+
+/// Largest difference between the numbers of two files with the same tensors, all f32.
+fn farthest(a: &[u8], b: &[u8]) -> f32 {
+    let [a, b] = [a, b].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    assert_eq!(a.len(), b.len(), "other tensors");
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    let far = a.tensors().into_iter().flat_map(|(name, tensor)| {
+        let other = b.tensor(&name).unwrap();
+        assert_eq!((tensor.dtype(), other.dtype()), (Dtype::F32, Dtype::F32), "{name}");
+        assert_eq!(tensor.shape(), other.shape(), "{name}");
+        let pairs = tensor.data().chunks_exact(4).zip(other.data().chunks_exact(4));
+        pairs.map(|(a, b)| (number(a) - number(b)).abs()).collect::<Vec<_>>()
+    });
+    far.fold(0.0, |most, far| if far > most || far.is_nan() { far } else { most })
 }
 
 #[test]
@@ -85,7 +101,11 @@ fn adapters_resume_to_the_same_bytes_and_merge_to_the_model() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let [merged, model, base] = [merged, whole.path().join("model"), base]
         .map(|dir| std::fs::read(dir.join("model.safetensors")).unwrap());
-    assert!(merged == model, "the adapter on the first stage's model is not the run's model");
+    let misfit = farthest(&merged, &model);
+    println!("merged by the command and by the run: {misfit:e} apart");
+    // The command computes on the CPU backend; another device rounds its products differently.
+    let is_same = if chosen() == Device::Cpu { merged == model } else { misfit < 1e-6 };
+    assert!(is_same, "the adapter on the first stage's model is not the run's model");
     let [model, base] = [&model, &base].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
     for frozen in ["embed_tokens.weight", "patch_embed.proj.weight", "norm1.weight", "q_proj.bias"] {
         assert!(tensor(&model, frozen) == tensor(&base, frozen), "{frozen} is not adapted");

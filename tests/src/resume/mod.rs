@@ -26,7 +26,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::cli::binary;
+use crate::{cli::binary, device::chosen};
 
 /// The last checkpoints of the two stages of `experiment.toml`.
 const LAST_CHECKPOINTS: [&str; 2] = ["checkpoints/00-sft-step-000008", "checkpoints/01-medgrpo-step-000004"];
@@ -99,7 +99,8 @@ impl Run {
     /// `medgrpo train` in the scene's folder.
     fn command<const N: usize>(&self, args: [&str; N]) -> Command {
         let mut command = Command::new(binary());
-        command.arg("train").args(args).current_dir(&self.cwd).env_remove("RUST_LOG");
+        command.arg("train").args(args).args(["--device", &chosen().to_string()]);
+        command.current_dir(&self.cwd).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
