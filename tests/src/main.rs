@@ -23,6 +23,9 @@ mod parity;
 /// Stopped runs go on as if nothing had happened.
 #[cfg(test)]
 mod resume;
+/// A chat API for tests.
+#[cfg(test)]
+mod server;
 /// Invariants of the house that no compiler checks.
 #[cfg(test)]
 mod tidy;

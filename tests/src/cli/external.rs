@@ -1,11 +1,8 @@
 //! A model behind an API, asked by `generate --records`: what a server receives, and what is kept when it refuses.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Arc, Mutex},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -13,24 +10,18 @@ use medgrpo::predict::read_predictions;
 use serde_json::{Value, json};
 
 use super::{binary, records::Practice};
+use crate::server::{Received, Server};
 
 const KEY: &str = "sk-test-4f1d2c";
 
-/// A chat server that answers with what it saw, and refuses what its rule says.
-struct Server {
-    url: String,
-    received: Arc<Mutex<Vec<Received>>>,
+/// What the parts of a request that [`Server`] received say.
+trait Question {
+    fn parts(&self) -> Vec<&Value>;
+    fn question(&self) -> &str;
+    fn pictures(&self) -> Vec<image::RgbImage>;
 }
 
-/// A request as it came.
-#[derive(Clone)]
-struct Received {
-    path: String,
-    authorization: Option<String>,
-    body: Value,
-}
-
-impl Received {
+impl Question for Received {
     fn parts(&self) -> Vec<&Value> {
         let messages = self.body["messages"].as_array().unwrap();
         messages
@@ -40,7 +31,7 @@ impl Received {
             .collect()
     }
 
-    /// The last text: the question.
+    /// The last text.
     fn question(&self) -> &str {
         self.parts().iter().rev().find_map(|part| part["text"].as_str()).unwrap()
     }
@@ -56,71 +47,12 @@ impl Received {
     }
 }
 
-impl Server {
-    /// `refuses` is given the number of the request, from 0, and its question.
-    fn start(refuses: impl Fn(usize, &str) -> Option<u16> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let (store, refuses) = (Arc::clone(&received), Arc::new(refuses));
-        // Ends with the process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (store, refuses) = (Arc::clone(&store), Arc::clone(&refuses));
-                std::thread::spawn(move || serve(stream.unwrap(), &store, &*refuses));
-            }
-        });
-        Self { url, received }
-    }
-
-    fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap().clone()
-    }
-}
-
-fn serve(
-    mut stream: TcpStream,
-    store: &Mutex<Vec<Received>>,
-    refuses: &(dyn Fn(usize, &str) -> Option<u16> + Send + Sync),
-) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (mut length, mut authorization) = (0, None);
-    loop {
-        line.clear();
-        reader.read_line(&mut line).unwrap();
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap(),
-            "authorization" => authorization = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let received = Received { path, authorization, body: serde_json::from_slice(&body).unwrap() };
-    let number = {
-        let mut store = store.lock().unwrap();
-        store.push(received.clone());
-        store.len() - 1
-    };
-    let (status, body) = match refuses(number, received.question()) {
-        Some(status) => (status, json!({ "error": { "message": "the filter says no" } })),
-        None => {
-            let text = format!("{} pictures: {}", received.pictures().len(), received.question());
-            let choice = json!({ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" });
-            let usage = json!({ "prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16 });
-            (200, json!({ "choices": [choice], "usage": usage }))
-        }
-    };
-    let body = body.to_string();
-    let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
+/// A server that answers with what it saw, and refuses what `refuses` says of a request's number and question.
+fn start(refuses: impl Fn(usize, &str) -> Option<u16> + Send + Sync + 'static) -> Server {
+    Server::start(move |number, received| match refuses(number, received.question()) {
+        Some(status) => Err(status),
+        None => Ok(format!("{} pictures: {}", received.pictures().len(), received.question())),
+    })
 }
 
 fn generate(server: &Server, records: &Path, out: &Path, more: &[&str]) -> Output {
@@ -156,7 +88,7 @@ fn a_server_receives_frames_times_and_key_and_its_answers_are_kept_in_order() {
     let practice = Practice::shared();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("answers.jsonl");
-    let server = Server::start(|_, _| None);
+    let server = start(|_, _| None);
     let (file, records) = numbered(&practice, "received.json");
     let output = generate(&server, &file, &out, &["--shots", "1"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -223,7 +155,7 @@ fn cvs_examples_are_drawn_by_the_row() {
         record["conversations"][0]["value"] = format!("<video>\nRow {row}?").into();
     }
     std::fs::write(&cvs, Value::Array(records).to_string()).unwrap();
-    let server = Server::start(|_, _| None);
+    let server = start(|_, _| None);
     let output = generate(&server, &cvs, &dir.path().join("out"), &["--shots", "1", "--limit", "3"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for request in server.received() {
@@ -246,7 +178,7 @@ fn refused_rows_are_asked_again_and_nothing_else_is() {
     let num_rows = records.len();
     let num_refused = 2;
     let refused = [2, 5].map(|row: usize| question(&records[row]).to_owned());
-    let server = Server::start(move |number, question| {
+    let server = start(move |number, question| {
         (number < num_rows && refused.iter().any(|refused| refused == question)).then_some(400)
     });
     let output = generate(&server, &file, &out, &[]);
@@ -275,7 +207,7 @@ fn rows_that_the_server_never_answers_may_be_left_empty() {
     let out = dir.path().join("answers.jsonl");
     let (file, records) = numbered(&practice, "filtered.json");
     let refused = question(&records[2]).to_owned();
-    let server = Server::start(move |_, question| (question == refused).then_some(400));
+    let server = start(move |_, question| (question == refused).then_some(400));
     let output = generate(&server, &file, &out, &["--on-bad-row", "empty"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
@@ -295,7 +227,7 @@ fn a_server_that_refuses_everything_says_nothing_of_the_rows() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("answers.jsonl");
     let (file, _) = numbered(&practice, "all-refused.json");
-    let server = Server::start(|_, _| Some(400));
+    let server = start(|_, _| Some(400));
     let output = generate(&server, &file, &out, &["--on-bad-row", "empty"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -308,7 +240,7 @@ fn a_refused_key_stops_at_once() {
     let practice = Practice::shared();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("answers.jsonl");
-    let server = Server::start(|_, _| Some(401));
+    let server = start(|_, _| Some(401));
     let output = generate(&server, &practice.file("test.json"), &out, &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");

@@ -1,12 +1,16 @@
 //! Every algorithm goes through the same loop, and a killed run of each ends like an unbroken one.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::{Run, Unbroken, kills::number};
+use crate::server::{Received, Server};
 
 /// All algorithms that learn from rewards.
 const ALL: [&str; 16] = [
@@ -36,7 +40,7 @@ fn overrides(recipe: &str) -> Vec<String> {
     let mut keys = vec![
         format!(
             "recipe={{ type = \"{recipe}\", num_generations = 3, max_completion_length = 8, beta = 0.1, \
-                 num_iterations = 2, rewards = {{ embedder = \"lexical\", captions = {{ similarity = 1.0, rouge_l = 0.5 }} }} }}"
+                 num_iterations = 2, rewards = {{ embedder = \"lexical\", captions = {{ similarity = 1.0, rouge_l = 0.5, judge = 0.5 }} }} }}"
         ),
         "data.tasks=[\"vs\", \"rc\"]".to_owned(),
     ];
@@ -52,21 +56,41 @@ fn overrides(recipe: &str) -> Vec<String> {
     keys.iter().flat_map(|key| ["--set".to_owned(), format!("stage.1.{key}")]).collect()
 }
 
-fn start(run: &Run, recipe: &str) -> std::process::Command {
-    let mut command = run.start_command();
-    command.args(overrides(recipe));
-    command
-}
-
 fn last_model(run: &Run) -> Vec<u8> {
     std::fs::read(run.path().join("model/model.safetensors")).unwrap()
 }
 
+/// How a run of a recipe is started: with an adapter, several pieces a step, and a judge whose replies are kept.
+fn start(run: &Run, recipe: &str, judge: &Server) -> Command {
+    let mut command = run.start_command();
+    command.args(overrides(recipe));
+    let judge = format!(
+        "{{ type = \"llm\", base_url = \"{}\", model = \"judge\", cache = \"judged-{}\" }}",
+        judge.url, run.name
+    );
+    for key in [
+        format!("recipe.rewards.judge={judge}"),
+        "lora={ r = 2, lora_dropout = 0.1, use_rslora = true, vision = true }".to_owned(),
+        "trainer.weight_decay=0.0".to_owned(),
+    ] {
+        command.args(["--set".to_owned(), format!("stage.1.{key}")]);
+    }
+    command
+}
+
+/// Five scores that follow from the question.
+fn scores(_: usize, request: &Received) -> Result<String, u16> {
+    let sum: usize = request.body["messages"].to_string().bytes().map(usize::from).sum();
+    Ok([2, 3, 4, 5, 8].map(|code| format!("R{code}: {}\n", 1 + (sum / code) % 5)).concat())
+}
+
+/// `MEDGRPO_RESUME_KILLS` kills of runs of each algorithm, 2 if it is not said; `MEDGRPO_RESUME_SEED` chooses when.
 #[test]
 fn each_algorithm_trains_and_resumes_to_the_same_bytes() {
     let unbroken = Unbroken::shared();
-    let seed = number("MEDGRPO_RESUME_SEED", 0);
-    println!("MEDGRPO_RESUME_SEED={seed}");
+    let judge = Server::start(scores);
+    let (kills, seed) = (number("MEDGRPO_RESUME_KILLS", 2), number("MEDGRPO_RESUME_SEED", 0));
+    println!("{kills} kills, MEDGRPO_RESUME_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let recipes = match std::env::var("MEDGRPO_RESUME_RECIPES").as_deref() {
         Ok("all") => ALL.as_slice(),
@@ -76,24 +100,36 @@ fn each_algorithm_trains_and_resumes_to_the_same_bytes() {
     for recipe in recipes {
         let whole = unbroken.scene.run(&format!("whole-{recipe}"));
         let started = Instant::now();
-        let output = start(&whole, recipe).output().unwrap();
+        let output = start(&whole, recipe, &judge).output().unwrap();
         assert!(output.status.success(), "{recipe}: {}", String::from_utf8_lossy(&output.stderr));
         let duration = started.elapsed();
 
-        let broken = unbroken.scene.run(&format!("broken-{recipe}"));
-        let moment = duration.mul_f64(rng.random_range(0.4..0.9));
-        let mut child = start(&broken, recipe).spawn().unwrap();
-        std::thread::sleep(moment);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if broken.path().join("config.toml").exists() {
-            let output = broken.resume_command().output().unwrap();
-            assert!(output.status.success(), "{recipe}: {}", String::from_utf8_lossy(&output.stderr));
-        } else {
-            assert!(start(&broken, recipe).output().unwrap().status.success(), "{recipe}");
+        let (mut num_kills, mut num_runs) = (0, 0);
+        while num_kills < kills {
+            let broken = unbroken.scene.run(&format!("broken-{recipe}-{num_runs}"));
+            let mut places = Vec::new();
+            loop {
+                let begun = broken.path().join("config.toml").exists();
+                let mut command =
+                    if begun { broken.resume_command() } else { start(&broken, recipe, &judge) };
+                let mut child = command.spawn().unwrap();
+                if num_kills < kills {
+                    std::thread::sleep(duration.mul_f64(rng.random_range(0.05..0.7)));
+                    child.kill().unwrap();
+                }
+                let output = child.wait_with_output().unwrap();
+                if let Some(code) = output.status.code() {
+                    assert_eq!(code, 0, "{recipe}: {}", String::from_utf8_lossy(&output.stderr));
+                    break;
+                }
+                num_kills += 1;
+                places.push(broken.logged_steps().last().copied());
+            }
+            whole.outcome().assert_equal(&broken.outcome(), &format!("{recipe}, killed after {places:?}"));
+            num_runs += 1;
         }
+        println!("{recipe}: {num_kills} kills of {num_runs} runs, last model {}", whole.outcome().hash());
         let model = last_model(&whole);
-        assert!(model == last_model(&broken), "{recipe}, killed after {moment:?}: another model");
         models.push(model);
 
         let metrics = std::fs::read_to_string(whole.path().join("metrics.jsonl")).unwrap();
