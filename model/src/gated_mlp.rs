@@ -90,7 +90,7 @@ impl HostOp<2> for Gated {
         (found, ())
     }
 
-    fn backward(&self, [gate, up]: [&[f32]; 2], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 2] {
+    fn gradients(&self, [gate, up]: [&[f32]; 2], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 2] {
         let (mut of_gate, mut of_up) = (vec![0.0; gate.len()], vec![0.0; up.len()]);
         let inputs = gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)).zip(grad.par_chunks(PIECE));
         let pieces = of_gate.par_chunks_mut(PIECE).zip(of_up.par_chunks_mut(PIECE)).zip(inputs);
@@ -121,13 +121,13 @@ pub(crate) fn new_linear<B: Backend>(
     LinearConfig::new(input, output).with_bias(bias).with_initializer(Initializer::Zeros).init(device)
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::host_op::check;
 
     #[test]
     fn one_operation_equals_the_composed_ones() {
-        check([[70, 300]; 2], |[gate, up]| gated(gate, up), |[gate, up]| silu(gate) * up);
+        check("gated product", [[70, 300]; 2], |[gate, up]| gated(gate, up), |[gate, up]| silu(gate) * up);
     }
 }

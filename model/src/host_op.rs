@@ -22,12 +22,17 @@ pub(crate) trait HostOp<const N: usize>: Clone + Debug + Send + 'static {
     fn forward(&self, inputs: [&[f32]; N]) -> (Vec<f32>, Self::Kept);
 
     /// The gradient of every input, if `grad` is that of `output`.
-    fn backward(&self, inputs: [&[f32]; N], output: &[f32], kept: &Self::Kept, grad: &[f32])
-    -> [Vec<f32>; N];
+    fn gradients(
+        &self,
+        inputs: [&[f32]; N],
+        output: &[f32],
+        kept: &Self::Kept,
+        grad: &[f32],
+    ) -> [Vec<f32>; N];
 }
 
 /// `op` of `inputs`; `None` where they are no arrays of f32 in the processor's memory.
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", test))]
 pub(crate) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
     op: &O,
     inputs: [TensorPrimitive<B>; N],
@@ -36,7 +41,7 @@ pub(crate) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
 }
 
 /// `None`, as no backend is compiled whose arrays are in the processor's memory.
-#[cfg(not(feature = "flex"))]
+#[cfg(not(any(feature = "flex", test)))]
 pub(crate) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
     _: &O,
     _: [TensorPrimitive<B>; N],
@@ -45,7 +50,7 @@ pub(crate) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
 }
 
 /// The one place of this crate that knows a backend.
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", test))]
 mod on_flex {
     use std::any::Any;
 
@@ -133,7 +138,7 @@ mod on_flex {
             let (inputs, output, kept) = ops.state;
             let asked = in_order(gradients.consume::<Flex>(&ops.node));
             let values = inputs.each_ref().map(numbers);
-            let found = self.0.backward(values, numbers(&output), &kept, numbers(&asked));
+            let found = self.0.gradients(values, numbers(&output), &kept, numbers(&asked));
             for ((parent, input), found) in ops.parents.into_iter().zip(&inputs).zip(found) {
                 if let Some(parent) = parent {
                     gradients.register::<Flex>(parent.id, tensor(found, input.shape().to_vec()));
@@ -144,8 +149,9 @@ mod on_flex {
 }
 
 /// Compares an operation, and its gradients, with the composed one on random inputs of `shapes`.
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 pub(crate) fn check<const N: usize>(
+    what: &str,
     shapes: [[usize; 2]; N],
     in_one: impl Fn([tests::Input; N]) -> tests::Input + Sync,
     composed: impl Fn([tests::Input; N]) -> tests::Input,
@@ -157,17 +163,17 @@ pub(crate) fn check<const N: usize>(
         let difference = found.iter().zip(expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(
             difference <= 2e-6 * largest.max(1.0),
-            "{place} (0 is the output) differs by {difference} of {largest}"
+            "{what}: {place} (0 is the output) differs by {difference} of {largest}"
         );
     }
     let again = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         pool.install(|| tests::numbers(shapes, &in_one))
     };
-    assert!(again(1) == again(3), "threads change a bit");
+    assert!(again(1) == again(3), "{what}: threads change a bit");
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 pub(crate) mod tests {
     use burn::{
         backend::Autodiff,
@@ -215,7 +221,7 @@ pub(crate) mod tests {
             (x.iter().map(|x| 2.0 * x).collect(), ())
         }
 
-        fn backward(&self, _: [&[f32]; 1], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 1] {
+        fn gradients(&self, _: [&[f32]; 1], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 1] {
             [grad.iter().map(|x| 2.0 * x).collect()]
         }
     }

@@ -141,7 +141,7 @@ impl HostOp<1> for Rotation {
         (self.turn(x, 1.0), ())
     }
 
-    fn backward(&self, _: [&[f32]; 1], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 1] {
+    fn gradients(&self, _: [&[f32]; 1], _: &[f32], (): &(), grad: &[f32]) -> [Vec<f32>; 1] {
         [self.turn(grad, -1.0)]
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     (0..dim).step_by(2).map(|i| 1.0 / (base as f32).powf(i as f32 / dim as f32)).collect()
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::host_op::check;
@@ -160,6 +160,6 @@ mod tests {
     fn one_operation_equals_the_composed_ones() {
         let angles: Vec<f32> = (0..40 * 5).map(|place| place as f32 * 0.1).collect();
         let table = RotaryTable::new(&angles, 5, 3);
-        check([[40, 30]], |[x]| table.rotate(x), |[x]| table.rotate_composed(x));
+        check("rotation", [[40, 30]], |[x]| table.rotate(x), |[x]| table.rotate_composed(x));
     }
 }

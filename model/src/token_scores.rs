@@ -127,7 +127,7 @@ impl HostOp<1> for Choices {
         (found, kept)
     }
 
-    fn backward(
+    fn gradients(
         &self,
         [logits]: [&[f32]; 1],
         _: &[f32],
@@ -204,7 +204,6 @@ mod tests {
         assert!(110 * vocab_size * 4 <= LOGITS_BYTES && 111 * vocab_size * 4 > LOGITS_BYTES);
     }
 
-    #[cfg(feature = "flex")]
     #[test]
     fn one_operation_equals_the_composed_ones() {
         let targets: Vec<i32> = (0..20).map(|row| row * 7 % 50).collect();
@@ -215,6 +214,7 @@ mod tests {
                 Tensor::cat(std::iter::once(scores.log_probs).chain(scores.entropy).collect(), 1)
             };
             crate::host_op::check(
+                "choices",
                 [[20, 50]],
                 |[logits]| both(TokenScores::of_logits(logits, &targets, options)),
                 |[logits]| both(TokenScores::composed(logits, &targets, options)),

@@ -7,7 +7,7 @@ use super::{Attention, Heads, KeyValue, Mask, PassMask, Rows, composed, fused};
 use crate::host_op::{check, tests::Input};
 
 type B = Autodiff<Flex>;
-type Attend = fn(&Attention<B>, Input, &KeyValue<B>, Option<&KeyValue<B>>) -> Input;
+type Attend = fn(&Attention<B>, &Input, &KeyValue<B>, Option<&KeyValue<B>>) -> Input;
 
 const HEADS: Heads = Heads { query: 6, kv: 2, dim: 20 };
 
@@ -92,7 +92,7 @@ impl Case {
         };
         let key_value = |leaves: &[Input]| KeyValue { key: by_head(&leaves[0]), value: by_head(&leaves[1]) };
         let prompt = leaves.get(3..5).map(key_value);
-        attend(&attention, leaves[0].clone(), &key_value(&leaves[1..3]), prompt.as_ref())
+        attend(&attention, &leaves[0], &key_value(&leaves[1..3]), prompt.as_ref())
     }
 
     fn check(&self) {
@@ -103,21 +103,34 @@ impl Case {
         let prompt = keys(rows.prompts, *prompt_len);
         if *prompt_len > 0 {
             let shapes = [query, own, own, prompt, prompt];
-            check(shapes, |x| self.attend(&x, in_one), |x| self.attend(&x, composed::attend));
+            check(self.name, shapes, |x| self.attend(&x, in_one), |x| self.attend(&x, of_tensor_operations));
         } else {
-            check([query, own, own], |x| self.attend(&x, in_one), |x| self.attend(&x, composed::attend));
+            check(
+                self.name,
+                [query, own, own],
+                |x| self.attend(&x, in_one),
+                |x| self.attend(&x, of_tensor_operations),
+            );
         }
     }
 }
 
-fn in_one(attention: &Attention<B>, query: Input, own: &KeyValue<B>, prompt: Option<&KeyValue<B>>) -> Input {
-    fused::attend(attention, &query, own, prompt).expect("arrays of f32")
+fn in_one(attention: &Attention<B>, query: &Input, own: &KeyValue<B>, prompt: Option<&KeyValue<B>>) -> Input {
+    fused::attend(attention, query, own, prompt).expect("arrays of f32")
+}
+
+fn of_tensor_operations(
+    attention: &Attention<B>,
+    query: &Input,
+    own: &KeyValue<B>,
+    prompt: Option<&KeyValue<B>>,
+) -> Input {
+    composed::attend(attention, query.clone(), own, prompt)
 }
 
 #[test]
 fn one_operation_equals_the_composed_ones() {
     for case in cases() {
-        eprintln!("{}", case.name);
         case.check();
     }
 }

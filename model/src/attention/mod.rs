@@ -5,7 +5,7 @@
 
 mod composed;
 mod fused;
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod laws;
 mod mask;
 

@@ -32,7 +32,7 @@ const ALL: [&str; 16] = [
     "easyr1_dapo",
 ];
 
-/// Those that keep a state or draw groups differently from the others; `MEDGRPO_RESUME_RECIPES=all` takes all.
+/// Those that keep a state or draw groups differently from the others; `MEDGRPO_RESUME_RECIPES` names others, `all` takes all.
 const FEW: [&str; 3] = ["dapo", "gdpo", "ema_grpo"];
 
 /// The second stage's own settings: captions, whose similarity differs between completions of any model.
@@ -92,12 +92,14 @@ fn each_algorithm_trains_and_resumes_to_the_same_bytes() {
     let (kills, seed) = (number("MEDGRPO_RESUME_KILLS", 2), number("MEDGRPO_RESUME_SEED", 0));
     println!("{kills} kills, MEDGRPO_RESUME_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let recipes = match std::env::var("MEDGRPO_RESUME_RECIPES").as_deref() {
-        Ok("all") => ALL.as_slice(),
-        _ => FEW.as_slice(),
+    let chosen = std::env::var("MEDGRPO_RESUME_RECIPES");
+    let recipes: Vec<&str> = match chosen.as_deref() {
+        Ok("all") => ALL.to_vec(),
+        Ok(names) => names.split(',').collect(),
+        Err(_) => FEW.to_vec(),
     };
     let mut models = Vec::new();
-    for recipe in recipes {
+    for &recipe in &recipes {
         let whole = unbroken.scene.run(&format!("whole-{recipe}"));
         let started = Instant::now();
         let output = start(&whole, recipe, &judge).output().unwrap();
@@ -139,7 +141,7 @@ fn each_algorithm_trains_and_resumes_to_the_same_bytes() {
             "{recipe}: {last}"
         );
         let samples_anew = last.get("dynamic_sampling/num_rounds").is_some();
-        assert_eq!(samples_anew, ["dapo", "easyr1_dapo"].contains(recipe), "{recipe}");
+        assert_eq!(samples_anew, ["dapo", "easyr1_dapo"].contains(&recipe), "{recipe}");
     }
     models.sort();
     models.dedup();

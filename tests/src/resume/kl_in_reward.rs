@@ -80,7 +80,7 @@ fn advantages_are_those_of_rewards_less_the_divergence() {
         assert!(other["largest_advantage_difference"].as_f64().unwrap() > 1e-3, "{args:?}");
     }
     // A run that has not measured it cannot be replayed with it.
-    let plain = replayed::train(&unbroken, "bnpo");
+    let plain = replayed::train(&unbroken, "no-kl-recorded", "bnpo");
     let output = replayed::replay(&plain, &["--set", "beta=0.1", "--set", "kl_in=reward"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && stderr.contains("recorded no distance"), "{stderr}");

@@ -195,7 +195,12 @@ impl Outcome {
             assert!(self.0.contains_key(wanted), "{wanted} is not compared");
         }
         let differing: Vec<_> = self.0.keys().filter(|name| self.0[*name] != other.0[*name]).collect();
-        assert!(differing.is_empty(), "{what}: {differing:?} differ");
+        let line = differing.first().map(|name| {
+            let [ours, theirs] = [self, other].map(|outcome| String::from_utf8_lossy(&outcome.0[*name]));
+            let pair = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
+            pair.map(|(ours, theirs)| format!("\n{ours}\n{theirs}")).unwrap_or_default()
+        });
+        assert!(differing.is_empty(), "{what}: {differing:?} differ{}", line.unwrap_or_default());
     }
 }
 
@@ -225,6 +230,8 @@ fn without_times(metrics: &str) -> String {
     let mut kept = String::new();
     for line in metrics.lines() {
         let Value::Object(mut line) = serde_json::from_str(line).unwrap() else { panic!("{line}") };
+        // What a judge has been asked before a kill it need not be asked again.
+        line.retain(|key, _| !key.starts_with("judge/"));
         let before = line.len();
         line.retain(|key, _| key != "step_time" && !key.starts_with("time/") && !key.starts_with("perf/"));
         let num_told = if cfg!(target_os = "linux") { 7 } else { 5 };

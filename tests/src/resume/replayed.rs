@@ -32,8 +32,8 @@ fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// A run whose second stage has rewards that differ, one update a batch and nothing in its loss but the policy term.
-pub(super) fn train(unbroken: &Unbroken, recipe: &str) -> Run {
-    let run = unbroken.scene.run(&format!("recorded-{recipe}"));
+pub(super) fn train(unbroken: &Unbroken, name: &str, recipe: &str) -> Run {
+    let run = unbroken.scene.run(name);
     let keys = format!(
         "stage.1.recipe={{ type = \"{recipe}\", num_generations = 3, max_completion_length = 8, rewards = {{ embedder = \
          \"lexical\", captions = {{ similarity = 1.0, rouge_l = 0.5 }} }} }}"
@@ -50,7 +50,7 @@ fn a_runs_own_recipe_gives_its_own_advantages_and_losses() {
     let unbroken = Unbroken::shared();
     let mut largest_loss = 0.0_f64;
     for recipe in ["bnpo", "dapo"] {
-        let run = train(&unbroken, recipe);
+        let run = train(&unbroken, &format!("recorded-{recipe}"), recipe);
         let own = replayed(&run, &[]);
         assert_eq!(own["largest_advantage_difference"], 0.0, "{recipe}");
         let stored: Vec<Value> =
@@ -87,7 +87,7 @@ fn a_runs_own_recipe_gives_its_own_advantages_and_losses() {
 #[test]
 fn another_recipe_gives_other_advantages_and_a_run_without_tokens_is_refused() {
     let unbroken = Unbroken::shared();
-    let run = train(&unbroken, "grpo");
+    let run = train(&unbroken, "recorded-grpo", "grpo");
     let groups = |stage: &Value| array(stage, "groups").len();
     let own = replayed(&run, &[]);
     let rloo = replayed(&run, &["--recipe", "rloo"]);

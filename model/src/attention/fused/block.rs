@@ -106,7 +106,7 @@ impl<'a> Block<'a> {
 
     /// Adds to `sum` what is asked of the unit's inputs if `grad` is asked of the output; that and `normalizers` are of all
     /// units.
-    pub(super) fn backward(&self, normalizers: &[Normalizer], grad: &[f32], sum: &mut Gradients) {
+    pub(super) fn add_gradients(&self, normalizers: &[Normalizer], grad: &[f32], sum: &mut Gradients) {
         let Self { unit, rows, segments } = self;
         let sizes = unit.sizes;
         let (stride, dim, prompt_len) = (sizes.num_keys(), sizes.heads.dim, sizes.prompt_len);

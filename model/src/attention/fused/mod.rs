@@ -64,7 +64,7 @@ impl<const N: usize> HostOp<N> for GroupAttention {
     }
 
     fn forward(&self, inputs: [&[f32]; N]) -> (Vec<f32>, Vec<Normalizer>) {
-        let query = self.to_units(inputs[0], self.heads.scale() as f32);
+        let query = self.by_unit(inputs[0], self.heads.scale() as f32);
         let (unit_len, block_len) = (self.unit_len(), self.block_len());
         let width = self.heads.dim;
         let mut found = vec![0.0; query.len()];
@@ -83,18 +83,18 @@ impl<const N: usize> HostOp<N> for GroupAttention {
                         Block::new(&unit, block).forward(found, normalizers);
                     });
             });
-        (self.from_units(&found, 1.0), normalizers)
+        (self.by_token(&found, 1.0), normalizers)
     }
 
-    fn backward(
+    fn gradients(
         &self,
         inputs: [&[f32]; N],
         _: &[f32],
         normalizers: &Vec<Normalizer>,
         grad: &[f32],
     ) -> [Vec<f32>; N] {
-        let query = self.to_units(inputs[0], self.heads.scale() as f32);
-        let grad = self.to_units(grad, 1.0);
+        let query = self.by_unit(inputs[0], self.heads.scale() as f32);
+        let grad = self.by_unit(grad, 1.0);
         let (num_blocks, num_parts) = (self.unit_len().div_ceil(self.block_len()), self.num_parts());
         let parts: Vec<Gradients> = (0..self.num_units() * num_parts)
             .into_par_iter()
@@ -103,13 +103,13 @@ impl<const N: usize> HostOp<N> for GroupAttention {
                 let unit = Unit::new(self, unit, &query, inputs);
                 let mut sum = Gradients::new(self);
                 for block in part * num_blocks / num_parts..(part + 1) * num_blocks / num_parts {
-                    Block::new(&unit, block).backward(normalizers, &grad, &mut sum);
+                    Block::new(&unit, block).add_gradients(normalizers, &grad, &mut sum);
                 }
                 sum
             })
             .collect();
         let rows: Vec<f32> = parts.iter().flat_map(|part| part.query.iter().copied()).collect();
-        let query = self.from_units(&rows, self.heads.scale() as f32);
+        let query = self.by_token(&rows, self.heads.scale() as f32);
         let mut rest = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
         for parts in parts.chunks(num_parts) {
             for (place, all) in rest.iter_mut().enumerate() {
@@ -178,7 +178,7 @@ impl GroupAttention {
     }
 
     /// `[tokens, query_heads * head_dim]`, times `factor`, as `[units, completions, groups, len, head_dim]`.
-    fn to_units(&self, rows: &[f32], factor: f32) -> Vec<f32> {
+    fn by_unit(&self, rows: &[f32], factor: f32) -> Vec<f32> {
         let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
         let (groups, dim) = (self.groups(), heads.dim);
         let mut units = vec![0.0; rows.len()];
@@ -196,7 +196,7 @@ impl GroupAttention {
     }
 
     /// The other way round.
-    fn from_units(&self, units: &[f32], factor: f32) -> Vec<f32> {
+    fn by_token(&self, units: &[f32], factor: f32) -> Vec<f32> {
         let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
         let (groups, dim) = (self.groups(), heads.dim);
         let mut rows = vec![0.0; units.len()];
