@@ -166,6 +166,9 @@ pub struct ScoreArgs {
     /// Conversations at a time
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,
+    /// Compute matrix products in bfloat16, norms and softmax in f32
+    #[arg(long)]
+    pub bf16: bool,
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -241,6 +244,9 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Compute matrix products in bfloat16, norms and softmax in f32
+    #[arg(long)]
+    pub bf16: bool,
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -2,13 +2,27 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::backend::Backend;
 use medgrpo_model::{
     checkpoint::{CheckpointSource, Pretrained},
     lora::{Adaptable, load_adapter},
+    precision::Precision,
     qwen2_5_vl::Qwen25Vl,
 };
+
+/// What `bf16` asks for, of a device that has it.
+///
+/// # Errors
+/// If `device` cannot compute with it.
+pub(crate) fn precision<B: Backend>(bf16: bool, device: &B::Device) -> Result<Precision> {
+    let precision = if bf16 { Precision::Bf16 } else { Precision::Parameters };
+    ensure!(
+        precision.is_supported::<B>(device),
+        "bf16: this device has no arithmetic of bfloat16; leave it out or take another --device"
+    );
+    Ok(precision)
+}
 
 /// The model of `dir` with the adapter of another directory, if one is given, merged into its weights.
 pub(crate) fn load_model<B: Backend>(

@@ -10,6 +10,7 @@ use burn::{
 
 use crate::{
     attention::{Attention, KeyValue},
+    precision::Precision,
     rotary::RotaryTable,
 };
 
@@ -19,12 +20,18 @@ pub struct DecoderPass<B: Backend> {
     pub(crate) attention: Attention<B>,
     pub(crate) rotary_q: RotaryTable<B>,
     pub(crate) rotary_k: RotaryTable<B>,
+    pub(crate) precision: Precision,
 }
 
 impl<B: AutodiffBackend> DecoderPass<B> {
     /// The same tensors, for layers that make a graph.
     pub(crate) fn from_inner(pass: &DecoderPass<B::InnerBackend>) -> Self {
-        Self { attention: pass.attention.on(), rotary_q: pass.rotary_q.on(), rotary_k: pass.rotary_k.on() }
+        Self {
+            attention: pass.attention.on(),
+            rotary_q: pass.rotary_q.on(),
+            rotary_k: pass.rotary_k.on(),
+            precision: pass.precision,
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
+use crate::precision::while_raised;
+
 /// `x · Φ(x)` (Hendrycks & Gimpel 2016); it has no parameters.
 #[derive(Module, Clone, Debug, Default)]
 pub struct Gelu;
@@ -15,8 +17,11 @@ pub struct Gelu;
 impl Gelu {
     /// Applies it to every element.
     pub fn forward<B: Backend, const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let twice_probability = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0);
-        x.mul_scalar(0.5) * twice_probability
+        while_raised(x, |x| {
+            let twice_probability =
+                x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0);
+            x.mul_scalar(0.5) * twice_probability
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Arithmetic on rows of f32 with the widest vector instructions that the processor has.
 //!
-//! Sums run over fixed lanes, and a product is rounded before it is added unless `mul_add` says otherwise, so that results
-//! are the same to the bit whichever instructions are used.
+//! Sums run over fixed lanes, in f64 where rows may be long, and a product is rounded before it is added unless `mul_add`
+//! says otherwise, so that results are the same to the bit whichever instructions are used.
 
 use pulp::Arch;
 
@@ -25,26 +25,28 @@ pub(crate) fn greatest(row: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |greatest, x| greatest.max(*x))
 }
 
-/// The sum of what `term` makes of each of `row`.
+/// The sum of `row`.
 #[inline(always)]
-pub(crate) fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum(row: &[f32]) -> f64 {
     let mut lanes = [0.0; LANES];
     let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let rest = chunks.remainder().iter().map(|x| f64::from(*x));
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += term(*x));
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += f64::from(*x));
     }
-    lanes.into_iter().chain(rest.iter().map(|x| term(*x))).sum()
+    lanes.into_iter().chain(rest).sum()
 }
 
 /// The sum of the products of two rows.
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    // No digit of a product of two f32 is lost in f64.
+    let times = |a: f32, b: f32| f64::from(a) * f64::from(b);
     let mut lanes = [0.0; LANES];
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b);
+    let rest = a.remainder().iter().zip(b.remainder()).map(|(a, b)| times(*a, *b));
     for (a, b) in a.zip(b) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane = a.mul_add(*b, *lane));
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += times(*a, *b));
     }
     lanes.into_iter().chain(rest).sum()
 }
@@ -168,9 +170,10 @@ mod tests {
         for len in 0..40 {
             let row: Vec<f32> = (0..len).map(|place| (place as f32 * 0.7).sin() * 5.0).collect();
             assert_eq!(greatest(&row), row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-            let squares: f32 = row.iter().map(|x| x * x).sum();
-            assert!((sum(&row, |x| x * x) - squares).abs() <= 1e-5 * squares);
-            assert!((dot(&row, &row) - squares).abs() <= 1e-5 * squares);
+            let exact = || row.iter().map(|x| f64::from(*x));
+            let (total, squares): (f64, f64) = (exact().sum(), exact().map(|x| x * x).sum());
+            assert!((sum(&row) - total).abs() <= 1e-12);
+            assert!((dot(&row, &row) - squares).abs() <= 1e-12 * squares);
         }
     }
 }

@@ -22,6 +22,7 @@ mod host_op;
 mod lanes;
 pub mod lora;
 pub mod output_head;
+pub mod precision;
 pub mod processor;
 pub mod projection;
 pub mod prompt;

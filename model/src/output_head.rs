@@ -5,7 +5,10 @@ use burn::{
     tensor::{Tensor, backend::Backend, module::linear},
 };
 
-use crate::rms_norm::RmsNorm;
+use crate::{
+    precision::{Precision, as_type, raised},
+    rms_norm::RmsNorm,
+};
 
 /// Norm and linear map; it shares its parameters, ids included, with the model that it is of.
 #[derive(Module, Debug)]
@@ -13,27 +16,31 @@ pub struct OutputHead<B: Backend> {
     norm: RmsNorm<B>,
     weight: Param<Tensor<B, 2>>,
     is_table: bool,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl<B: Backend> OutputHead<B> {
     /// A head of weights `[hidden, vocab_size]`.
     pub fn new(norm: RmsNorm<B>, weight: Param<Tensor<B, 2>>) -> Self {
-        Self { norm, weight, is_table: false }
+        Self { norm, weight, is_table: false, precision: Precision::default() }
     }
 
     /// A head whose weights are the embedding table, `[vocab_size, hidden]`.
     pub fn tied(norm: RmsNorm<B>, table: Param<Tensor<B, 2>>) -> Self {
-        Self { norm, weight: table, is_table: true }
+        Self { norm, weight: table, is_table: true, precision: Precision::default() }
+    }
+
+    /// The same head computing with `precision`.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Scores over the vocabulary: `[rows, hidden]` to `[rows, vocab_size]`.
     pub fn forward(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        let hidden = self.norm.forward(hidden);
-        if self.is_table {
-            hidden.matmul(self.weight.val().transpose())
-        } else {
-            linear(hidden, self.weight.val(), None)
-        }
+        let hidden = self.precision.lower(self.norm.forward(hidden));
+        let weight = as_type(self.weight.val(), hidden.dtype());
+        raised(if self.is_table { hidden.matmul(weight.transpose()) } else { linear(hidden, weight, None) })
     }
 
     /// Width of the scores.

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Tensor, backend::Backend, module::linear},
 };
 
-use crate::lora::Lora;
+use crate::{lora::Lora, precision::as_type};
 
 /// `xW + b`, plus what the adapter adds.
 #[derive(Module, Debug)]
@@ -29,12 +29,16 @@ impl<B: Backend> Projection<B> {
         }
     }
 
-    /// Maps `[rows, input]` to `[rows, output]`.
+    /// Maps `[rows, input]` to `[rows, output]`, in the format of `x`.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let bias = self.bias.as_ref().map(|bias| bias.val());
+        let dtype = x.dtype();
+        let weight = as_type(self.weight.val(), dtype);
+        let bias = self.bias.as_ref().map(|bias| as_type(bias.val(), dtype));
         match self.active() {
-            Some(lora) => linear(x.clone(), self.weight.val(), bias) + lora.reduce(x).matmul(lora.b.val()),
-            None => linear(x, self.weight.val(), bias),
+            Some(lora) => {
+                linear(x.clone(), weight, bias) + lora.reduce(x).matmul(as_type(lora.b.val(), dtype))
+            }
+            None => linear(x, weight, bias),
         }
     }
 
@@ -43,10 +47,10 @@ impl<B: Backend> Projection<B> {
     /// The weights are cut rather than the product: cutting the product would cost a zero-filled gradient of `N` times
     /// the size for each part.
     pub(crate) fn forward_parts<const N: usize>(&self, x: &Tensor<B, 2>) -> [Tensor<B, 2>; N] {
-        let weight = self.weight.val();
-        let bias = self.bias.as_ref().map(|bias| bias.val());
+        let weight = as_type(self.weight.val(), x.dtype());
+        let bias = self.bias.as_ref().map(|bias| as_type(bias.val(), x.dtype()));
         let width = weight.dims()[1] / N;
-        let adapted = self.active().map(|lora| (lora.reduce(x.clone()), lora.b.val()));
+        let adapted = self.active().map(|lora| (lora.reduce(x.clone()), as_type(lora.b.val(), x.dtype())));
         std::array::from_fn(|part| {
             let cut = |matrix: &Tensor<B, 2>| matrix.clone().narrow(1, part * width, width);
             let bias = bias.clone().map(|bias| bias.narrow(0, part * width, width));

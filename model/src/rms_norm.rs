@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     host_op::{HostOp, apply},
-    lanes::{dot, sum, vectorized},
+    lanes::{dot, vectorized},
 };
 
 /// `x / sqrt(mean(x²) + ε) · weight` over the last axis (Zhang & Sennrich 2019).
@@ -68,7 +68,7 @@ impl HostOp<2> for Normalized {
             vectorized(
                 #[inline(always)]
                 || {
-                    let mean = f64::from(sum(x, |x| x * x)) / width as f64;
+                    let mean = dot(x, x) / width as f64;
                     *factor = (1.0 / (mean + self.epsilon).sqrt()) as f32;
                     for (found, (x, weight)) in found.iter_mut().zip(x.iter().zip(weight)) {
                         *found = x * *factor * weight;
@@ -109,7 +109,7 @@ impl HostOp<2> for Normalized {
                                 *of_weight += grad * x * factor;
                                 *weighted = grad * weight;
                             }
-                            let shared = dot(&weighted, x) * factor * factor / width as f32;
+                            let shared = dot(&weighted, x) as f32 * factor * factor / width as f32;
                             for (of_x, (x, weighted)) in of_x.iter_mut().zip(x.iter().zip(&weighted)) {
                                 *of_x = factor * (weighted - x * shared);
                             }

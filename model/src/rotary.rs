@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::{
     host_op::{HostOp, apply},
     lanes::vectorized,
+    precision::while_raised,
 };
 
 /// Cosines and sines for every row of a `[rows, heads * head_dim]` tensor.
@@ -58,6 +59,10 @@ impl<B: Backend> RotaryTable<B> {
 
     /// Rotates `x`, `[rows, heads * head_dim]`.
     pub(crate) fn rotate(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        while_raised(x, |x| self.rotate_raised(x))
+    }
+
+    fn rotate_raised(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let op = Rotation { shape: x.dims(), angles: self.angles.clone() };
         match apply(&op, [x.clone().into_primitive()]) {
             Some(found) => Tensor::from_primitive(found),

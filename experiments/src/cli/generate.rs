@@ -58,6 +58,9 @@ pub struct GenerateArgs {
     /// Conversations or records at a time
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,
+    /// Compute matrix products in bfloat16, norms and softmax in f32
+    #[arg(long)]
+    pub bf16: bool,
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,

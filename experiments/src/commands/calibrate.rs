@@ -16,6 +16,7 @@ use crate::{
         resolved::{Experiment, ModelSource, Policy, rewards::Calibration},
     },
     device::{Job, run_on, use_threads, workers},
+    pretrained::precision,
 };
 
 pub(super) fn run(args: &CalibrateArgs) -> Result<()> {
@@ -106,7 +107,8 @@ impl Job for CalibrateJob<'_> {
         let folder = self.args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(std::path::Path::new("."));
         let experts = build::open_experts(&self.grpo.rewards, tasks, folder)?;
-        let (model, _) = Qwen25Vl::<B::InnerBackend>::from_dir(&dir, device)?;
+        let precision = precision::<B::InnerBackend>(self.experiment.bf16, device)?;
+        let model = Qwen25Vl::<B::InnerBackend>::from_dir(&dir, device)?.0.with_precision(precision);
         let calibrator = Calibrator {
             files: &files,
             tasks,

@@ -22,7 +22,7 @@ use crate::{
     cli::{GenerateArgs, InputArgs, ModelArg},
     device::{Job, run_on, use_threads, workers},
     predict,
-    pretrained::load_model,
+    pretrained::{load_model, precision},
 };
 
 #[derive(Serialize)]
@@ -90,8 +90,10 @@ impl Job for Generate<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let precision = precision::<B::InnerBackend>(self.args.bf16, device)?;
         let (model, _) =
             load_model::<B::InnerBackend>(&self.model_dir, self.args.adapter.as_deref(), device)?;
+        let model = model.with_precision(precision);
         let tokenizer = self.conversations.preparer.processor.tokenizer();
         let answer = |batch: &[Conversation]| -> Result<Vec<GenerateLine>> {
             let prompts: Vec<&Encoded> = batch.iter().map(|conversation| &conversation.prompt).collect();

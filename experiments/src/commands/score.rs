@@ -10,7 +10,7 @@ use super::inference::{Conversation, Conversations, LastTurn, ResultLines};
 use crate::{
     cli::ScoreArgs,
     device::{Job, run_on, use_threads, workers},
-    pretrained::load_model,
+    pretrained::{load_model, precision},
 };
 
 #[derive(Serialize)]
@@ -37,8 +37,10 @@ impl Job for Score<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let precision = precision::<B::InnerBackend>(self.args.bf16, device)?;
         let (model, _) =
             load_model::<B::InnerBackend>(&self.args.input.model, self.args.adapter.as_deref(), device)?;
+        let model = model.with_precision(precision);
         let score = |batch: &[Conversation]| -> Result<Vec<ScoreLine>> {
             let answers: Vec<Vec<Vec<u32>>> = batch
                 .iter()

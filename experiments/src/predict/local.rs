@@ -24,7 +24,7 @@ use super::{ahead::one_ahead, ledger::Ledger, line::Prediction, rows::Rows};
 use crate::{
     cli::{OnBadRowArg, TokenLimits},
     device::Job,
-    pretrained::load_model,
+    pretrained::{load_model, precision},
     progress::Progress,
 };
 
@@ -57,6 +57,7 @@ pub(super) fn plan(
 pub(super) struct LocalJob<'a> {
     pub(super) model_dir: &'a Path,
     pub(super) adapter: Option<&'a Path>,
+    pub(super) bf16: bool,
     pub(super) rows: &'a Rows,
     pub(super) on_bad_row: OnBadRowArg,
     pub(super) preparer: &'a SamplePreparer,
@@ -89,7 +90,9 @@ impl Job for LocalJob<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
+        let precision = precision::<B::InnerBackend>(self.bf16, device)?;
         let (model, _) = load_model::<B::InnerBackend>(self.model_dir, self.adapter, device)?;
+        let model = model.with_precision(precision);
         let left: Vec<&Batch> = self.batches.iter().filter(|batch| self.is_open(batch)).collect();
         let groups: Vec<&[&Batch]> = left.chunks(self.workers.count()).collect();
         let tokenizer = self.preparer.processor.tokenizer();

@@ -102,6 +102,9 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
     if let Some(adapter) = &args.adapter {
         model["adapter"] = settings::fingerprint_of_model(adapter)?.into();
     }
+    if args.bf16 {
+        model["bf16"] = true.into();
+    }
     let meta = meta(args, file, &rows, &model, &model_dir.display().to_string())?;
     let mut ledger = Ledger::look(&args.out, &meta, &rows.numbers)?;
     if ledger.num_left() > 0 {
@@ -112,6 +115,7 @@ fn answer_locally(args: &GenerateArgs, model_dir: &Path, file: &PathBuf) -> Resu
         let job = LocalJob {
             model_dir,
             adapter: args.adapter.as_deref(),
+            bf16: args.bf16,
             rows: &rows,
             on_bad_row: records.on_bad_row,
             preparer: &preparer,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::{module::AutodiffModule, tensor::backend::AutodiffBackend};
 use medgrpo_datasets::TaskKind;
 use medgrpo_model::{
-    checkpoint::{CheckpointSource, Pretrained, save_into},
+    checkpoint::{CheckpointSource, save_into},
     generation_config::read_stop_ids,
     group_gradients::Kept,
     lora::Adaptable,
@@ -33,7 +33,7 @@ use super::{
     evaluation::{Evaluator, SplitResult},
     observer::RunObserver,
     scoring::StageStart,
-    stage_model::{StageModels, adapted_layers, load_whole},
+    stage_model::{StageModels, adapted_layers},
     start_model::StartModel,
     summary,
 };
@@ -45,6 +45,7 @@ use crate::{
     device::Job,
     environment::Environment,
     events::EventFile,
+    pretrained::precision,
     progress::Progress,
     report::History,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, write_folder},
@@ -102,6 +103,7 @@ impl Job for TrainJob<'_> {
 
     fn run<B: AutodiffBackend>(mut self, device: &B::Device) -> Result<()> {
         let experiment = self.experiment;
+        let precision = precision::<B::InnerBackend>(experiment.bf16, device)?;
         let start = StartModel::new::<B::InnerBackend>(experiment, self.run_dir, &self.train, device)?;
         let preparer = build::preparer(experiment, &start.dir())?;
         let on_bad_row = experiment.data.on_bad_row;
@@ -119,8 +121,12 @@ impl Job for TrainJob<'_> {
         // Whatever is wrong with the data is known by now: a run that is refused leaves no run behind.
         self.run_dir.claim(experiment, &self.environment)?;
         let start_dir = start.keep()?;
-        let models =
-            StageModels { experiment, start: start_dir.clone(), checkpoints: self.run_dir.checkpoints() };
+        let models = StageModels {
+            experiment,
+            start: start_dir.clone(),
+            checkpoints: self.run_dir.checkpoints(),
+            precision,
+        };
         let source = CheckpointSource::open(&start_dir)?;
         let resumed = newest(&models.checkpoints)?;
         let state = resumed.as_ref().map(|(_, state)| state);
@@ -148,7 +154,7 @@ impl Job for TrainJob<'_> {
             let limit = evaluator.settings.limit;
             columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
             if evaluator.settings.before {
-                let base = || Ok(Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?.0);
+                let base = || models.load::<B::InnerBackend>(&start_dir, device);
                 columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
             }
         }
@@ -228,7 +234,9 @@ impl Job for TrainJob<'_> {
                 let limit = evaluator.settings.limit;
                 let trained = || match state {
                     // The model at hand is of a later stage.
-                    Some(state) if state.stage_index > index => load_whole(&models.end_of(index), device),
+                    Some(state) if state.stage_index > index => {
+                        models.load_whole(&models.end_of(index), device)
+                    }
                     _ => Ok(model.valid()),
                 };
                 columns.push((stage.name.clone(), evaluator.run(&stage.name, limit, trained, device)?));

@@ -14,6 +14,7 @@ use burn::{
 use medgrpo_model::{
     checkpoint::Pretrained,
     lora::{Adaptable, load_adapter},
+    precision::Precision,
     qwen2_5_vl::{Qwen25Vl, Qwen25VlConfig},
     trainable::Trainable,
     vision_store::VisionStore,
@@ -38,6 +39,8 @@ pub(super) struct StageModels<'a> {
     pub(super) start: PathBuf,
     /// Where the run's own lie.
     pub(super) checkpoints: PathBuf,
+    /// What all of them compute with.
+    pub(super) precision: Precision,
 }
 
 /// Layers by published name, with their sizes, `[input, output]`.
@@ -70,9 +73,20 @@ impl StageModels<'_> {
     /// The whole model that a stage starts from, and is leashed to.
     pub(super) fn start_of<B: Backend>(&self, index: usize, device: &B::Device) -> Result<Qwen25Vl<B>> {
         match index.checked_sub(1) {
-            Some(previous) => load_whole(&self.end_of(previous), device),
-            None => Ok(Qwen25Vl::from_dir(&self.start, device)?.0),
+            Some(previous) => self.load_whole(&self.end_of(previous), device),
+            None => self.load(&self.start, device),
         }
+    }
+
+    /// The model of a checkpoint, after comparing its files with their sums.
+    pub(super) fn load_whole<B: Backend>(&self, dir: &Path, device: &B::Device) -> Result<Qwen25Vl<B>> {
+        load_state(dir)?;
+        self.load(dir, device)
+    }
+
+    /// The model of `dir`.
+    pub(super) fn load<B: Backend>(&self, dir: &Path, device: &B::Device) -> Result<Qwen25Vl<B>> {
+        Ok(Qwen25Vl::from_dir(dir, device)?.0.with_precision(self.precision))
     }
 
     /// The model as it stands at a checkpoint.
@@ -86,7 +100,7 @@ impl StageModels<'_> {
         if stage.lora.is_some() && state.step < stage.trainer.max_steps {
             return Ok(load_adapter(self.start_of(state.stage_index, device)?, &dir.join(ADAPTER))?);
         }
-        Ok(Qwen25Vl::from_dir(dir, device)?.0)
+        self.load(dir, device)
     }
 
     /// `model` with what the stage trains learning; `is_resumed` says that it comes from a checkpoint of the stage.
@@ -186,10 +200,4 @@ pub(super) fn stored<'n>(stage: &Stage, step: usize, base_name: &'n str) -> Stor
         (Some(_), false) => Stored::Adapter(base_name),
         (Some(_), true) => Stored::AdapterAndMerged(base_name),
     }
-}
-
-/// The model of a checkpoint, after comparing its files with their sums.
-pub(super) fn load_whole<B: Backend>(dir: &Path, device: &B::Device) -> Result<Qwen25Vl<B>> {
-    load_state(dir)?;
-    Ok(Qwen25Vl::from_dir(dir, device)?.0)
 }

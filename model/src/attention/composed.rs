@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, activation::softmax, backend::Backend};
 
 use super::{Attention, Heads, KeyValue, PassMask, Rows};
+use crate::precision::{as_type, raised};
 
 /// See [`Attention::attend`].
 pub(super) fn attend<B: Backend>(
@@ -14,13 +15,15 @@ pub(super) fn attend<B: Backend>(
     let Attention { rows, heads, own_mask, prompt_mask } = attention;
     let (rows, heads) = (*rows, *heads);
     let masked = |scores, mask: &Option<PassMask<B>>| match mask {
-        Some(mask) => mask.apply(scores, rows, heads),
-        None => scores,
+        Some(mask) => mask.apply(raised(scores), rows, heads),
+        None => raised(scores),
     };
+    let dtype = query.dtype();
+    let weigh = |scores| as_type(softmax(scores, 2), dtype);
     let query = split_heads(query.mul_scalar(heads.scale()), rows, heads);
     let scores = masked(query.clone().matmul(own.key.clone().transpose()), own_mask);
     let Some(prompt) = prompt else {
-        return merge_heads(softmax(scores, 2).matmul(own.value.clone()), rows, heads);
+        return merge_heads(weigh(scores).matmul(own.value.clone()), rows, heads);
     };
 
     let [batch, queries, head_dim] = query.dims();
@@ -30,7 +33,7 @@ pub(super) fn attend<B: Backend>(
     let prompt_scores =
         query.reshape(shared).matmul(prompt.key.clone().transpose()).reshape([batch, queries, prompt_len]);
     let prompt_scores = masked(prompt_scores, prompt_mask);
-    let weights = softmax(Tensor::cat(vec![prompt_scores, scores], 2), 2);
+    let weights = weigh(Tensor::cat(vec![prompt_scores, scores], 2));
     let from_prompt = weights
         .clone()
         .narrow(2, 0, prompt_len)

@@ -7,6 +7,8 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::precision::as_type;
+
 /// A prime whose square is exact even in f32, and modulo which cubing is one to one (3 does not divide 4090).
 const PRIME: i32 = 4091;
 
@@ -23,7 +25,8 @@ pub(super) fn drop_some<B: Backend>(x: Tensor<B, 2>, probability: f64, seed: u64
     };
     let mixed = cube(cube(sums()) + sums());
     let kept = mixed.greater_equal_elem(limit).float();
-    x * kept.mul_scalar(1.0 / (1.0 - f64::from(limit) / f64::from(PRIME)))
+    let dtype = x.dtype();
+    x * as_type(kept.mul_scalar(1.0 / (1.0 - f64::from(limit) / f64::from(PRIME))), dtype)
 }
 
 fn cube<B: Backend>(x: Tensor<B, 2, Int>) -> Tensor<B, 2, Int> {

@@ -8,6 +8,7 @@ use burn::{
 };
 
 use super::{LoraConfig, dropout::drop_some};
+use crate::precision::as_type;
 
 /// `s·(drop(x)A)B`, to be added to a layer's output.
 #[derive(Module, Debug)]
@@ -47,7 +48,8 @@ impl<B: Backend> Lora<B> {
             Some(seed) if self.config.lora_dropout > 0.0 => drop_some(x, self.config.lora_dropout, seed),
             _ => x,
         };
-        x.matmul(self.a.val()).mul_scalar(self.config.scale())
+        let a = as_type(self.a.val(), x.dtype());
+        x.matmul(a).mul_scalar(self.config.scale())
     }
 
     /// `s·AB`, `[input, output]`, without gradient.

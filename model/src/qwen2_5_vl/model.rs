@@ -18,6 +18,7 @@ use crate::{
     gated_mlp::new_linear,
     lora::Adaptable,
     output_head::OutputHead,
+    precision::Precision,
     processor::Encoded,
     projection::Projection,
     trainable::{ModelPart, Trainable, any_learns, base_learns},
@@ -37,6 +38,8 @@ pub struct Qwen25Vl<B: Backend> {
     config: Qwen25VlConfig,
     #[module(skip)]
     vision_store: Option<Arc<VisionStore>>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl<B: Backend> Qwen25Vl<B> {
@@ -50,6 +53,7 @@ impl<B: Backend> Qwen25Vl<B> {
                 .then(|| new_linear(text.hidden_size, text.vocab_size, false, device)),
             config: config.clone(),
             vision_store: None,
+            precision: Precision::default(),
         }
     }
 
@@ -57,6 +61,11 @@ impl<B: Backend> Qwen25Vl<B> {
     /// to it that the tower stays as it is.
     pub fn with_vision_store(self, store: Option<Arc<VisionStore>>) -> Self {
         Self { vision_store: store, ..self }
+    }
+
+    /// The model computing with `precision`; its parameters stay what they are. A vision store must be of one precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Where the features of its vision tower are taken from, if anywhere.
@@ -108,11 +117,11 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             return None;
         }
         let Some(store) = &self.vision_store else {
-            return Some(self.visual.forward(&media, device));
+            return Some(self.visual.forward(&media, self.precision, device));
         };
-        let features = media
-            .iter()
-            .map(|patches| store.features(patches, device, || self.visual.forward(&[patches], device)));
+        let features = media.iter().map(|patches| {
+            store.features(patches, device, || self.visual.forward(&[patches], self.precision, device))
+        });
         Some(Tensor::cat(features.collect(), 0))
     }
 
@@ -176,15 +185,16 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         own_mask: Option<&Mask>,
         prompt_mask: Option<&Mask>,
     ) -> DecoderPass<B> {
-        new_pass(&self.config().text, rows, positions, own_mask, prompt_mask)
+        new_pass(&self.config().text, rows, positions, own_mask, prompt_mask, self.precision)
     }
 
     fn head(&self) -> OutputHead<B> {
         let norm = self.model.norm.clone();
-        match &self.lm_head {
+        let head = match &self.lm_head {
             Some(head) => OutputHead::new(norm, head.weight.clone()),
             None => OutputHead::tied(norm, self.model.embed_tokens.weight.clone()),
-        }
+        };
+        head.with_precision(self.precision)
     }
 
     fn vision_learns(&self) -> bool {
@@ -198,6 +208,7 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             lm_head: base_learns(self.lm_head, parts.language_model),
             config: self.config,
             vision_store: self.vision_store,
+            precision: self.precision,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     attention::{Attention, Heads, KeyValue, Mask, PassMask, Rows},
     decoder::{DecoderPass, Layer},
     gated_mlp::GatedMlp,
+    precision::{Precision, raised},
     projection::{Projection, named},
     rms_norm::RmsNorm,
     rotary::{RotaryTable, inverse_frequencies},
@@ -56,6 +57,7 @@ pub(super) fn new_pass<B: Backend>(
     positions: &Positions,
     own_mask: Option<&Mask>,
     prompt_mask: Option<&Mask>,
+    precision: Precision,
 ) -> DecoderPass<B> {
     let heads = Heads::from(config);
     let angles = mrope_angles(config, positions);
@@ -69,6 +71,7 @@ pub(super) fn new_pass<B: Backend>(
         },
         rotary_k: rotary_q.with_heads(heads.kv),
         rotary_q,
+        precision,
     }
 }
 
@@ -118,7 +121,7 @@ impl<B: Backend> DecoderLayer<B> {
 
 impl<B: Backend> Layer<B> for DecoderLayer<B> {
     fn key_value(&self, hidden: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B> {
-        self.self_attn.key_value(self.input_layernorm.forward(hidden), pass)
+        self.self_attn.key_value(pass.precision.lower(self.input_layernorm.forward(hidden)), pass)
     }
 
     fn forward(
@@ -128,11 +131,11 @@ impl<B: Backend> Layer<B> for DecoderLayer<B> {
         prompt: Option<&KeyValue<B>>,
         past: Option<KeyValue<B>>,
     ) -> (Tensor<B, 2>, KeyValue<B>) {
-        let (attended, key_value) =
-            self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), pass, prompt, past);
-        let hidden = hidden + attended;
-        let mlp = self.mlp.forward(self.post_attention_layernorm.forward(hidden.clone()));
-        (hidden + mlp, key_value)
+        let normed = pass.precision.lower(self.input_layernorm.forward(hidden.clone()));
+        let (attended, key_value) = self.self_attn.forward(normed, pass, prompt, past);
+        let hidden = hidden + raised(attended);
+        let normed = pass.precision.lower(self.post_attention_layernorm.forward(hidden.clone()));
+        (hidden + raised(self.mlp.forward(normed)), key_value)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     attention::{Attention, Heads, KeyValue, Rows},
     gated_mlp::{GatedMlp, new_linear},
     gelu::Gelu,
+    precision::{Precision, raised},
     processor::{GridThw, Patches},
     projection::{Projection, named},
     rms_norm::RmsNorm,
@@ -126,7 +127,7 @@ impl<B: Backend> VisionTower<B> {
     }
 
     /// Features of all patches of `media` in order, `[num_tokens, out_hidden_size]`.
-    pub fn forward(&self, media: &[&Patches], device: &B::Device) -> Tensor<B, 2> {
+    pub fn forward(&self, media: &[&Patches], precision: Precision, device: &B::Device) -> Tensor<B, 2> {
         let config = &self.config;
         let grids: Vec<GridThw> = media.iter().flat_map(|patches| patches.grids.iter().copied()).collect();
         let num_patches: usize = grids.iter().map(|grid| grid.num_patches()).sum();
@@ -153,13 +154,15 @@ impl<B: Backend> VisionTower<B> {
         let rotary = RotaryTable::new(&angles, config.head_dim() / 2, config.num_heads);
 
         for (number, block) in self.blocks.iter().enumerate() {
-            hidden = if config.fullatt_block_indexes.contains(&number) {
-                block.forward(hidden, &rotary, &slices.runs, to_slices.as_ref(), config)
+            let (runs, reorder) = if config.fullatt_block_indexes.contains(&number) {
+                (&slices.runs, to_slices.as_ref())
             } else {
-                block.forward(hidden, &rotary, &windows.runs, None, config)
+                (&windows.runs, None)
             };
+            let attend = |x: Tensor<B, 2>| block.attn.forward(&x, &rotary, runs, reorder, config);
+            hidden = block.forward(hidden, attend, precision);
         }
-        let merged = self.merger.forward(hidden, config.merge_unit());
+        let merged = self.merger.forward(hidden, config.merge_unit(), precision);
         if identity {
             return merged;
         }
@@ -190,15 +193,13 @@ impl<B: Backend> VisionBlock<B> {
     fn forward(
         &self,
         hidden: Tensor<B, 2>,
-        rotary: &RotaryTable<B>,
-        runs: &[Run],
-        reorder: Option<&Reorder<B>>,
-        config: &VisionConfig,
+        attend: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+        precision: Precision,
     ) -> Tensor<B, 2> {
-        let attended = self.attn.forward(&self.norm1.forward(hidden.clone()), rotary, runs, reorder, config);
-        let hidden = hidden + attended;
-        let mlp = self.mlp.forward(self.norm2.forward(hidden.clone()));
-        hidden + mlp
+        let attended = attend(precision.lower(self.norm1.forward(hidden.clone())));
+        let hidden = hidden + raised(attended);
+        let mlp = self.mlp.forward(precision.lower(self.norm2.forward(hidden.clone())));
+        hidden + raised(mlp)
     }
 }
 
@@ -240,11 +241,11 @@ impl<B: Backend> VisionAttention<B> {
 }
 
 impl<B: Backend> PatchMerger<B> {
-    fn forward(&self, hidden: Tensor<B, 2>, unit: usize) -> Tensor<B, 2> {
+    fn forward(&self, hidden: Tensor<B, 2>, unit: usize, precision: Precision) -> Tensor<B, 2> {
         let [patches, width] = hidden.dims();
-        let x = self.ln_q.forward(hidden).reshape([patches / unit, width * unit]);
+        let x = precision.lower(self.ln_q.forward(hidden)).reshape([patches / unit, width * unit]);
         let (first, gelu, second) = &self.mlp;
-        second.forward(gelu.forward(first.forward(x)))
+        raised(second.forward(gelu.forward(first.forward(x))))
     }
 }
 

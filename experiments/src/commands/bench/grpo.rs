@@ -24,7 +24,7 @@ use medgrpo_trainers::{
 use serde_json::Value;
 
 use super::{Conversation, learner_config};
-use crate::{cli::BenchArgs, device::Job};
+use crate::{cli::BenchArgs, device::Job, pretrained::precision};
 
 /// Steps on prompts that come again and again.
 pub(super) struct GrpoBench<'a> {
@@ -41,7 +41,8 @@ impl Job for GrpoBench<'_> {
     type Output = Steps;
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<Steps> {
-        let (model, _) = Qwen25Vl::<B>::from_dir(&self.args.model, device)?;
+        let precision = precision::<B::InnerBackend>(self.args.bf16, device)?;
+        let model = Qwen25Vl::<B>::from_dir(&self.args.model, device)?.0.with_precision(precision);
         let workers = Arc::new(self.workers);
         let sequences = self.args.batch_size * self.args.num_generations;
         let source = OnPolicy {

@@ -32,6 +32,7 @@ use crate::{
     cli::{BenchArgs, BenchWhat},
     device::{Job, run_on, use_threads, workers},
     memory::peak_resident_bytes,
+    pretrained::precision,
 };
 
 /// Times of one kind of work. Tokens are those that go through the model: prompt and answer, or new ones only.
@@ -152,7 +153,8 @@ impl Job for Bench<'_> {
     type Output = (Vec<f64>, usize);
 
     fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<Self::Output> {
-        let (model, _) = Qwen25Vl::<B>::from_dir(&self.args.model, device)?;
+        let precision = precision::<B::InnerBackend>(self.args.bf16, device)?;
+        let model = Qwen25Vl::<B>::from_dir(&self.args.model, device)?.0.with_precision(precision);
         let answers: Vec<Vec<Vec<u32>>> = self.batch.iter().map(|(_, answer)| vec![answer.clone()]).collect();
         let groups: Vec<Group<'_>> = self
             .batch

@@ -37,6 +37,7 @@ impl Experiment {
         Some(Self {
             seed,
             out: wire.out.unwrap_or_else(|| Path::new("runs").join(name)),
+            bf16: wire.bf16.unwrap_or(false),
             practice: wire.practice.map(|practice| Practice::from_wire(practice, seed)),
             model: ModelSource::from_wire(wire.model)?,
             video: Video::from_wire(&wire.video.unwrap_or_default()),

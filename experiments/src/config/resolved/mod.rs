@@ -39,6 +39,7 @@ pub(crate) const ALL_TASKS: [TaskKind; 9] = [
 pub struct Experiment {
     pub seed: u64,
     pub out: PathBuf,
+    pub bf16: bool,
     pub practice: Option<Practice>,
     pub model: ModelSource,
     pub data: Data,

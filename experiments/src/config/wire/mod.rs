@@ -28,6 +28,8 @@ pub struct ExperimentWire {
     pub seed: Option<u64>,
     /// The run directory. `--out` on the command line goes first. The default is `runs/` and the name of the experiment file.
     pub out: Option<PathBuf>,
+    /// Whether matrix products, and what lies between two of them, are computed in bfloat16, as `torch.autocast` does it. Weights, optimizer, norms, softmax and loss stay f32. A device without bfloat16 is refused; on the CPU it saves nothing.
+    pub bf16: Option<bool>,
     /// A practice set to render before anything else.
     pub practice: Option<PracticeWire>,
     /// The model the first stage starts from: exactly one of `path` and `init`.

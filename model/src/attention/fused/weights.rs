@@ -18,7 +18,7 @@ pub(super) fn exponentiate(row: &mut [f32]) -> Normalizer {
         || {
             let greatest = greatest(row);
             row.iter_mut().for_each(|x| *x = exp(*x - greatest));
-            Normalizer { greatest, sum: sum(row, |x| x) }
+            Normalizer { greatest, sum: sum(row) as f32 }
         },
     )
 }
@@ -37,7 +37,7 @@ pub(super) fn through_softmax(asked: &mut [f32], weights: &[f32]) {
     vectorized(
         #[inline(always)]
         || {
-            let shared = dot(asked, weights);
+            let shared = dot(asked, weights) as f32;
             asked.iter_mut().zip(weights).for_each(|(x, weight)| *x = weight * (*x - shared));
         },
     );
