@@ -18,8 +18,9 @@ use crate::{
     gated_mlp::new_linear,
     lora::Adaptable,
     output_head::OutputHead,
-    processor::Encoded,
+    processor::{Encoded, Patches},
     projection::Projection,
+    shared_media::SharedMedia,
     trainable::{ModelPart, Trainable, any_learns, base_learns},
     vision_store::VisionStore,
     vlm::{Positions, Vlm},
@@ -99,21 +100,24 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
 
     fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>> {
         // Per input the images, then the videos: the order `embed` looks them up in.
-        let media: Vec<_> = inputs
+        let media = inputs
             .iter()
             .flat_map(|input| [&input.images, &input.videos])
-            .filter(|patches| !patches.grids.is_empty())
-            .collect();
-        if media.is_empty() {
+            .filter(|patches| !patches.grids.is_empty());
+        let shared = SharedMedia::new(media);
+        if shared.distinct.is_empty() {
             return None;
         }
-        let Some(store) = &self.vision_store else {
-            return Some(self.visual.forward(&media, device));
+        let features = match &self.vision_store {
+            None => self.visual.forward(&shared.distinct, device),
+            Some(store) => {
+                let features = |patches: &&Patches| {
+                    store.features(patches, device, || self.visual.forward(&[patches], device))
+                };
+                Tensor::cat(shared.distinct.iter().map(features).collect(), 0)
+            }
         };
-        let features = media
-            .iter()
-            .map(|patches| store.features(patches, device, || self.visual.forward(&[patches], device)));
-        Some(Tensor::cat(features.collect(), 0))
+        Some(shared.spread(features, self.config.vision.merge_unit()))
     }
 
     fn positions(&self, input: &Encoded) -> Result<Positions, ModelError> {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::GroupSource;
 use crate::{
     TrainError,
+    cut::{Extent, Limits, pack},
     predict::decode,
     rollout::{PreparedSample, RolloutCompletion, RolloutGroup},
     seed::derive_seed,
@@ -33,8 +34,9 @@ pub struct OnPolicy {
     pub reward: Arc<dyn Reward>,
     /// What puts the reward's components on one scale: it is told when a step is over, and may learn from it.
     pub normaliser: Arc<dyn Normaliser>,
-    /// Sequences generated at a time by one worker.
-    pub batch_size: usize,
+    /// What one worker generates at a time, counted as if every completion were as long as it may be; the completions of a
+    /// prompt stay together.
+    pub batch: Limits,
     /// Who generates.
     pub workers: Arc<Workers>,
 }
@@ -47,15 +49,25 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         seed: u64,
         device: &B::Device,
     ) -> Result<Vec<RolloutGroup>, TrainError> {
-        let prompts_at_a_time = (self.batch_size / self.generation.num_generations).max(1);
-        let mut samples = samples.into_iter().enumerate().peekable();
-        let mut chunks: Vec<Vec<(usize, PreparedSample)>> = Vec::new();
-        while samples.peek().is_some() {
-            chunks.push(samples.by_ref().take(prompts_at_a_time).collect());
+        let GenerationConfig { num_generations, max_new_tokens, .. } = self.generation;
+        let extent = |prepared: &PreparedSample| {
+            Extent::group(prepared.prompt.input_ids.len(), num_generations, max_new_tokens)
+        };
+        let extents: Vec<Extent> = samples.iter().map(extent).collect();
+        // One pass for the prompts, and one for every token.
+        let batches = pack(&extents, self.batch, max_new_tokens.saturating_add(1));
+        let drawn = self.workers.map(batches.iter().collect(), |batch: &Vec<usize>| {
+            self.draw(policy, &samples, batch, seed, device)
+        });
+        let mut completions = vec![Vec::new(); samples.len()];
+        for (batch, drawn) in batches.iter().zip(drawn) {
+            for (place, drawn) in batch.iter().zip(drawn?) {
+                completions[*place] = drawn;
+            }
         }
-        let drawn = self.workers.map(chunks, |chunk| self.draw(policy, chunk, seed, device));
+        let groups = samples.into_iter().zip(completions);
         let mut groups: Vec<RolloutGroup> =
-            drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            groups.map(|(prepared, completions)| RolloutGroup { prepared, completions }).collect();
         self.score_all(&mut groups)?;
         Ok(groups)
     }
@@ -74,26 +86,24 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
 }
 
 impl OnPolicy {
-    /// Completions of the samples of one chunk, each with its place in the step.
+    /// Completions of the samples at the places of one batch.
     fn draw<B: Backend, M: Vlm<B>>(
         &self,
         policy: &M,
-        chunk: Vec<(usize, PreparedSample)>,
+        samples: &[PreparedSample],
+        batch: &[usize],
         seed: u64,
         device: &B::Device,
-    ) -> Result<Vec<RolloutGroup>, TrainError> {
-        let prompts: Vec<_> = chunk.iter().map(|(_, prepared)| &prepared.prompt).collect();
+    ) -> Result<Vec<Vec<RolloutCompletion>>, TrainError> {
+        let prompts: Vec<_> = batch.iter().map(|place| &samples[*place].prompt).collect();
+        // By the place in the step: what a prompt is answered does not depend on its batch.
         let seeds: Vec<u64> =
-            chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
+            batch.iter().map(|place| derive_seed(seed, "completion", *place as u64)).collect();
         let drawn = generate(policy, &prompts, &seeds, &self.generation, device)?;
-        let groups = chunk.into_iter().zip(drawn).map(|((_, prepared), completions)| {
-            let completions = completions
-                .into_iter()
-                .map(|completion| self.unscored(completion))
-                .collect::<Result<_, _>>()?;
-            Ok(RolloutGroup { prepared, completions })
-        });
-        groups.collect()
+        let unscored = |completions: Vec<Completion>| {
+            completions.into_iter().map(|completion| self.unscored(completion)).collect()
+        };
+        drawn.into_iter().map(unscored).collect()
     }
 
     fn unscored(&self, completion: Completion) -> Result<RolloutCompletion, TrainError> {
