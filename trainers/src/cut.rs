@@ -200,15 +200,18 @@ impl Work {
     }
 }
 
+/// Neighbours that run together, and their rectangles.
+type Run = (Range<usize>, Extent);
+
 /// The cheapest cut of `items` into runs of neighbours within the limits; a lone item may be beyond them.
 fn partition(
     items: &[Extent],
     join: fn(Extent, Extent) -> Extent,
     limits: Limits,
     overhead: usize,
-) -> (Work, Vec<(Range<usize>, Extent)>) {
+) -> (Work, Vec<Run>) {
     // Of the first items, so many: the cheapest cut's work, and its last run.
-    let mut best: Vec<(Work, Option<(Range<usize>, Extent)>)> = vec![(Work::default(), None)];
+    let mut best: Vec<(Work, Option<Run>)> = vec![(Work::default(), None)];
     for end in 1..=items.len() {
         let (mut start, mut run) = (end - 1, items[end - 1]);
         let mut cheapest = (best[start].0.with(run, overhead), Some((start..end, run)));

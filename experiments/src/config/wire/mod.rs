@@ -220,7 +220,7 @@ pub struct TrainerWire {
     pub max_steps: usize,
     /// Prompts per optimizer step. A GRPO step trains on `num_generations` times as many sequences.
     pub num_prompts_per_step: Option<usize>,
-    /// Most sequences (a prompt with one answer) per forward and backward pass of a worker: sets memory and speed, not the result (but see `loss_type` `"bnpo"`). Sequences of like length run together, fewer of them where padding would cost more than another pass. The default is 1, and with `max_tokens_per_micro_batch` all sequences of a step.
+    /// Most sequences (a prompt with one answer) per forward and backward pass of a worker: sets memory and speed, not the result (but see `loss_type` `"bnpo"`). Sequences of like length run together, fewer of them where padding would cost more than another pass. With `max_tokens_per_micro_batch` it is all sequences of a step unless given.
     pub micro_batch_size: Option<usize>,
     /// Most tokens of such a pass with their padding, a prompt counted once for all its answers in the pass (verl's `ppo_max_token_len_per_gpu`). A sequence that has more runs alone. Off unless given.
     pub max_tokens_per_micro_batch: Option<usize>,
