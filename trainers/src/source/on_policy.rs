@@ -149,3 +149,71 @@ impl OnPolicy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn_flex::{Flex, FlexDevice};
+    use medgrpo_datasets::TaskSample;
+    use medgrpo_model::{
+        checkpoint::Pretrained, processor::Encoded, qwen2_5_vl::Qwen25Vl, sampling::Sampling,
+    };
+    use medgrpo_rewards::{RewardError, Score, compose::normalise::Identity};
+
+    use super::*;
+    use crate::testing::scored_group;
+
+    struct Nothing;
+
+    impl Reward for Nothing {
+        fn score_group(&self, _: &TaskSample, all: &[Response<'_>]) -> Result<Vec<Score>, RewardError> {
+            Ok(all.iter().map(|_| Score::metric(0.0)).collect())
+        }
+    }
+
+    #[test]
+    fn batches_change_neither_the_completions_nor_their_order() {
+        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/parity/flat_tied");
+        let (model, _) = Qwen25Vl::<Flex>::from_dir(&checkpoint, &FlexDevice).unwrap();
+        let processor = Arc::new(Processor::from_dir(&checkpoint).unwrap());
+        // The second and the fourth are the same prompt: their places tell them apart.
+        let prompts: [&[u32]; 5] =
+            [&[371, 5, 9, 200, 33, 7, 8], &[371, 40], &[371, 5, 9, 200, 33, 7], &[371, 40], &[371, 6, 9]];
+        let samples = prompts.map(|prompt| {
+            let prompt = Encoded { input_ids: prompt.to_vec(), ..Encoded::default() };
+            PreparedSample { prompt, ..scored_group(&[]).prepared }
+        });
+        let drawn = |max_sequences, max_tokens, workers| -> Vec<Vec<Vec<u32>>> {
+            let mut source = OnPolicy {
+                processor: Arc::clone(&processor),
+                generation: GenerationConfig {
+                    num_generations: 2,
+                    max_new_tokens: 6,
+                    sampling: Sampling { temperature: 1.0, ..Sampling::GREEDY },
+                    stop_ids: vec![372],
+                },
+                reward: Arc::new(Nothing),
+                normaliser: Arc::new(Identity),
+                batch: Limits { max_sequences, max_tokens },
+                workers: Arc::new(Workers::new(workers, workers).unwrap()),
+            };
+            let groups = source.collect(&model, samples.to_vec(), 7, &FlexDevice).unwrap();
+            let own = |group: &RolloutGroup| {
+                assert!(group.completions.iter().all(|completion| completion.score.is_some()));
+                group.completions.iter().map(|completion| completion.token_ids.clone()).collect()
+            };
+            assert!(
+                groups.iter().zip(prompts).all(|(group, prompt)| group.prepared.prompt.input_ids == prompt)
+            );
+            groups.iter().map(own).collect()
+        };
+        let alone = drawn(1, None, 1);
+        assert_ne!(alone[1], alone[3], "a prompt's place is part of its seed");
+        for (max_sequences, max_tokens, workers) in
+            [(4, None, 1), (10, None, 1), (10, Some(40), 2), (10, Some(1), 3)]
+        {
+            assert_eq!(drawn(max_sequences, max_tokens, workers), alone, "{max_sequences} {max_tokens:?}");
+        }
+    }
+}
