@@ -31,6 +31,7 @@ mod rms_norm;
 mod rotary;
 pub mod sampling;
 pub mod sentence_encoder;
+mod shared_media;
 mod token_scores;
 pub mod trainable;
 pub mod vision_store;

@@ -16,6 +16,7 @@ use medgrpo_model::{checkpoint::Pretrained, group_gradients::Kept, qwen2_5_vl::Q
 use medgrpo_trainers::{
     TrainError,
     aggregate::Aggregate,
+    cut::Limits,
     failure::{Culprit, FailedStep},
     feeder::{Feeder, SampleStream},
     learner::{Learner, LearnerConfig},
@@ -42,14 +43,20 @@ const BATCH: usize = 6;
 #[derive(Clone, Copy)]
 struct Way {
     micro_batch_size: usize,
+    max_tokens: Option<usize>,
     workers: usize,
     /// As policy gradient with a constant advantage instead of cross-entropy.
     as_policy_gradient: bool,
     kept: Kept,
 }
 
-const PLAIN: Way =
-    Way { micro_batch_size: BATCH, workers: 1, as_policy_gradient: false, kept: Kept::Activations };
+const PLAIN: Way = Way {
+    micro_batch_size: BATCH,
+    max_tokens: None,
+    workers: 1,
+    as_policy_gradient: false,
+    kept: Kept::Activations,
+};
 
 /// Loss, norm of the gradient, and the parameters afterwards.
 #[derive(Debug, PartialEq)]
@@ -102,6 +109,10 @@ impl Job for Laws {
         let small = step(Way { micro_batch_size: 1, ..PLAIN })?;
         plain.assert_close(&small, "micro-batches of 1");
         plain.assert_close(&step(Way { micro_batch_size: 4, ..PLAIN })?, "micro-batches of 4");
+        for max_tokens in [1, 100, 200] {
+            let budget = step(Way { max_tokens: Some(max_tokens), ..PLAIN })?;
+            plain.assert_close(&budget, &format!("micro-batches of {max_tokens} tokens"));
+        }
         let lean = Way { kept: Kept::LayerInputs, ..PLAIN };
         plain.assert_close(&step(lean)?, "layers run a second time");
         // Cross-entropy and surrogate have the same gradient, not the same value.
@@ -169,7 +180,12 @@ fn step_from<B: AutodiffBackend>(
             adam_epsilon: 1.0,
         }),
         feeder: Feeder::new(Box::new(stream), Arc::new(preparer), BATCH, false),
-        config: LoopConfig { max_steps: 1, micro_batch_size: way.micro_batch_size, seed: 0, kept: way.kept },
+        config: LoopConfig {
+            max_steps: 1,
+            micro_batch: Limits { max_sequences: way.micro_batch_size, max_tokens: way.max_tokens },
+            seed: 0,
+            kept: way.kept,
+        },
         workers: Arc::new(Workers::new(way.workers, way.workers)?),
         device,
     };

@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use crate::{
     TrainError,
+    cut::Slice,
     learner::gradient_norm,
-    micro_batch::{MicroBatchPass, Slice, StepData, by_completion},
+    micro_batch::{MicroBatchPass, StepData, by_completion},
     recipe::Policy,
     rollout::RolloutGroup,
-    seed::derive_seed,
     trainer::Stage,
 };
 
@@ -52,20 +52,13 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         model: &M,
         pieces: &[Vec<Slice>],
         step: StepData<'_>,
-        seed: u64,
         old: &[Option<TensorData>],
     ) -> Option<Culprit> {
         tracing::warn!("a number of the step is not finite; looking for the first completion to blame");
-        let pass = MicroBatchPass {
-            recipe: &self.recipe,
-            reference: self.reference.as_ref(),
-            step,
-            kept: self.config.kept,
-            device: self.device,
-        };
+        let Self { recipe, reference, config, device, .. } = self;
+        let pass = MicroBatchPass::new(recipe, reference.as_ref(), config, device, step);
         let fault = |place: usize, piece: &[Slice], mut old: Option<TensorData>| {
-            let view = model.clone().with_dropout_seed(Some(derive_seed(seed, "dropout", place as u64)));
-            let (gradients, metrics) = pass.run(&view, piece, &mut old).ok()?;
+            let (gradients, metrics) = pass.run(&pass.view(model, place), piece, &mut old).ok()?;
             if metrics.iter().any(|(name, value)| *name == "loss" && !value.is_finite()) {
                 return Some("loss");
             }
@@ -77,8 +70,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             .enumerate()
             .find_map(|(place, (piece, old))| Some((place, fault(place, piece, old.clone())?)))?;
         let known = by_completion(step.groups, pieces, old);
-        let sequences: Vec<(usize, usize)> =
-            pieces[micro_batch].iter().flat_map(|slice| slice.places()).collect();
+        let sequences: Vec<(usize, usize)> = pieces[micro_batch].iter().flat_map(Slice::places).collect();
         let completion = sequences.iter().copied().find(|&(group, completion)| {
             let row = &known[group][completion];
             let old = (!row.is_empty()).then(|| TensorData::new(row.clone(), [1, row.len()]));

@@ -6,6 +6,7 @@
 pub mod advantage;
 pub mod aggregate;
 pub mod checkpoint;
+pub mod cut;
 pub mod dynamic_sampling;
 mod error;
 pub mod failure;

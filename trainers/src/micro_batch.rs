@@ -1,4 +1,4 @@
-//! A step cut into micro-batches, and the gradients of one of them.
+//! A piece of a step: what runs through the model, and its gradients.
 
 use burn::{
     optim::GradientsParams,
@@ -10,16 +10,20 @@ use burn::{
 use medgrpo_model::{
     group_forward::{CompletionLogProbs, Group, LogProbOptions, completion_log_probs},
     group_gradients::{Kept, completion_gradients},
+    processor::Encoded,
 };
 
 use crate::{
     TrainError,
     aggregate::StepTotals,
+    cut::Slice,
     loss::{Loss, loss, share},
     loss_mask::LossMask,
     objective::{Level, Metric, TokenBatch},
     recipe::{Policy, Recipe},
     rollout::{RolloutCompletion, RolloutGroup},
+    seed::derive_seed,
+    trainer::LoopConfig,
 };
 
 /// What all micro-batches of a step are cut from.
@@ -29,16 +33,43 @@ pub(crate) struct StepData<'a> {
     /// Advantage of every completion of every group.
     pub(crate) advantages: &'a [Vec<f32>],
     pub(crate) totals: StepTotals,
+    /// Where the step's randomness starts.
+    pub(crate) seed: u64,
+}
+
+/// The inputs of a piece, with tokens of their own, as the model takes them slice by slice.
+pub(crate) struct PieceInputs<'a> {
+    prompts: Vec<&'a Encoded>,
+    completions: Vec<Vec<Vec<u32>>>,
+}
+
+impl<'a> PieceInputs<'a> {
+    pub(crate) fn new(groups: &'a [RolloutGroup], piece: &[Slice]) -> Self {
+        let token_ids = |slice: &Slice| {
+            slice
+                .of(&groups[slice.group].completions)
+                .map(|completion| completion.token_ids.clone())
+                .collect()
+        };
+        Self {
+            prompts: piece.iter().map(|slice| &groups[slice.group].prepared.prompt).collect(),
+            completions: piece.iter().map(token_ids).collect(),
+        }
+    }
+
+    pub(crate) fn groups(&self) -> Vec<Group<'_>> {
+        let groups = self.prompts.iter().zip(&self.completions);
+        groups.map(|(prompt, completions)| Group { prompt, completions }).collect()
+    }
 }
 
 /// What turns a micro-batch into gradients.
 pub(crate) struct MicroBatchPass<'a, B: AutodiffBackend, M: Policy<B>> {
-    pub(crate) recipe: &'a Recipe<B, M>,
-    /// The frozen model of KL terms.
-    pub(crate) reference: Option<&'a M::InnerModule>,
-    pub(crate) step: StepData<'a>,
-    pub(crate) kept: Kept,
-    pub(crate) device: &'a B::Device,
+    recipe: &'a Recipe<B, M>,
+    reference: Option<&'a M::InnerModule>,
+    step: StepData<'a>,
+    kept: Kept,
+    device: &'a B::Device,
 }
 
 /// The furthest that the ratio of a token is from 1: a maximum, where other numbers are sums.
@@ -47,7 +78,23 @@ pub(crate) const RATIO_DEVIATION_MAX: &str = "importance_ratio_deviation/max";
 /// Named sums over a micro-batch's share of the step.
 type Sums = Vec<(&'static str, f64)>;
 
-impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
+impl<'a, B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'a, B, M> {
+    /// `reference` is the frozen model of KL terms.
+    pub(crate) fn new(
+        recipe: &'a Recipe<B, M>,
+        reference: Option<&'a M::InnerModule>,
+        config: &LoopConfig,
+        device: &'a B::Device,
+        step: StepData<'a>,
+    ) -> Self {
+        Self { recipe, reference, step, kept: config.kept, device }
+    }
+
+    /// `model` for the piece at `place`: what an adapter drops is the piece's, whoever runs it and however often.
+    pub(crate) fn view(&self, model: &M, place: usize) -> M {
+        model.clone().with_dropout_seed(Some(derive_seed(self.step.seed, "dropout", place as u64)))
+    }
+
     /// Gradients of one piece of a step, and its share of the metrics.
     ///
     /// `old` holds the log-probabilities of the policy that drew the completions; where it is empty, `model` is that
@@ -58,13 +105,8 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(GradientsParams, Sums), TrainError> {
-        let groups = self.step.groups;
-        let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
-        let inputs: Vec<Group<'_>> = piece
-            .iter()
-            .zip(&answers)
-            .map(|(slice, completions)| Group { prompt: &groups[slice.group].prepared.prompt, completions })
-            .collect();
+        let inputs = PieceInputs::new(self.step.groups, piece);
+        let inputs = inputs.groups();
         let options = LogProbOptions {
             temperature: self.recipe.temperature,
             entropy: true,
@@ -85,7 +127,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
         piece: &[Slice],
         old: &mut Option<TensorData>,
     ) -> Result<(Tensor<B, 1>, Sums), TrainError> {
-        let StepData { groups, advantages, totals } = self.step;
+        let StepData { groups, advantages, totals, .. } = self.step;
         let CompletionLogProbs { log_probs, entropy, lens } = scored;
         let [sequences, _] = log_probs.dims();
         let completions: Vec<&RolloutCompletion> =
@@ -112,7 +154,7 @@ impl<B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'_, B, M> {
             _ => None,
         };
         let per_sequence: Vec<f32> =
-            piece.iter().flat_map(|slice| slice.of(&advantages[slice.group]).to_vec()).collect();
+            piece.iter().flat_map(|slice| slice.of(&advantages[slice.group])).copied().collect();
         let advantages =
             Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
         let sampling_log_probs = sampling_log_probs(groups, piece, &old_log_probs)?;
@@ -163,7 +205,7 @@ pub(crate) fn by_completion(
     for (piece, data) in pieces.iter().zip(left) {
         let Some(data) = data else { continue };
         let values: Vec<f32> = data.iter::<f32>().collect();
-        let places = piece.iter().flat_map(|slice| slice.places());
+        let places = piece.iter().flat_map(Slice::places);
         for ((group, completion), row) in places.zip(values.chunks(data.shape[1].max(1))) {
             let num_tokens = groups[group].completions[completion].token_ids.len();
             found[group][completion] = row[..num_tokens].to_vec();
@@ -212,88 +254,28 @@ fn padded(mut row: Vec<f32>, width: usize) -> Vec<f32> {
     row
 }
 
-/// Some of a group's completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
-    pub(crate) group: usize,
-    first: usize,
-    count: usize,
-}
-
-impl Slice {
-    /// A completion alone.
-    pub(crate) fn one(group: usize, completion: usize) -> Self {
-        Self { group, first: completion, count: 1 }
-    }
-
-    /// (group, completion) of each.
-    pub(crate) fn places(self) -> impl Iterator<Item = (usize, usize)> {
-        (self.first..self.first + self.count).map(move |completion| (self.group, completion))
-    }
-
-    pub(crate) fn of<T>(self, completions: &[T]) -> &[T] {
-        &completions[self.first..self.first + self.count]
-    }
-
-    pub(crate) fn token_ids(self, groups: &[RolloutGroup]) -> Vec<Vec<u32>> {
-        self.of(&groups[self.group].completions)
-            .iter()
-            .map(|completion| completion.token_ids.clone())
-            .collect()
-    }
-}
-
-/// Cuts a step into pieces of at most `size` sequences: several whole groups, or parts of one.
-///
-/// Groups of similar prompt length go together, which keeps padding small.
-pub(crate) fn cut(groups: &[RolloutGroup], size: usize) -> Vec<Vec<Slice>> {
-    let sizes = groups.iter().map(|group| (group.completions.len(), group.prepared.prompt.input_ids.len()));
-    cut_sizes(&sizes.collect::<Vec<_>>(), size)
-}
-
-/// The same for groups of so many completions and tokens of prompt.
-pub(crate) fn cut_sizes(groups: &[(usize, usize)], size: usize) -> Vec<Vec<Slice>> {
-    let mut slices: Vec<Slice> = Vec::new();
-    for (group, &(total, _)) in groups.iter().enumerate() {
-        let parts = total.div_ceil(size);
-        slices.extend((0..parts).map(|part| {
-            let (first, end) = (part * total / parts, (part + 1) * total / parts);
-            Slice { group, first, count: end - first }
-        }));
-    }
-    slices.retain(|slice| slice.count > 0);
-    slices.sort_by_key(|slice| (slice.count, groups[slice.group].1, slice.group, slice.first));
-    let mut pieces: Vec<Vec<Slice>> = Vec::new();
-    for slice in slices {
-        match pieces.last_mut() {
-            // The completions of one piece form a rectangle: equally many of each group.
-            Some(piece) if piece[0].count == slice.count && (piece.len() + 1) * slice.count <= size => {
-                piece.push(slice);
-            }
-            _ => pieces.push(vec![slice]),
-        }
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::DType;
 
     use super::*;
-    use crate::testing::{Cpu, numbers, scored_group, tensor};
+    use crate::{
+        cut::{GroupLens, Limits, cut},
+        testing::{Cpu, numbers, scored_group, tensor},
+    };
 
-    /// Two completions of the tokens' lengths, with what their engines said.
-    fn group(lens: [usize; 2], told: [Option<Vec<f32>>; 2]) -> [RolloutGroup; 1] {
+    /// Two completions of the tokens' lengths, with what their engines said, and both of them as a piece.
+    fn piece(lens: [usize; 2], told: [Option<Vec<f32>>; 2]) -> ([RolloutGroup; 1], Vec<Slice>) {
         let mut group = scored_group(&[None, None]);
         for ((completion, len), told) in group.completions.iter_mut().zip(lens).zip(told) {
             completion.token_ids = vec![0; len];
             completion.sampling_log_probs = told;
         }
-        [group]
+        let groups = [group];
+        let pieces = cut(&GroupLens::of(&groups), Limits { max_sequences: 2, max_tokens: None });
+        assert_eq!(pieces.len(), 1);
+        (groups, pieces.concat())
     }
-
-    const BOTH: Slice = Slice { group: 0, first: 0, count: 2 };
 
     fn old() -> Tensor<Cpu, 2> {
         tensor(&[-1.0, -2.0, -3.0, 0.0], [2, 2], DType::F32)
@@ -301,37 +283,17 @@ mod tests {
 
     #[test]
     fn what_an_engine_said_takes_the_place_of_the_policys_own() {
-        let groups = group([2, 1], [None, Some(vec![-3.5])]);
-        let found = sampling_log_probs(&groups, &[BOTH], &old()).unwrap().unwrap();
+        let (groups, both) = piece([2, 1], [None, Some(vec![-3.5])]);
+        let found = sampling_log_probs(&groups, &both, &old()).unwrap().unwrap();
         assert_eq!(numbers(found.inner()), [-1.0, -2.0, -3.5, 0.0]);
-        let groups = group([2, 1], [None, None]);
-        assert!(sampling_log_probs(&groups, &[BOTH], &old()).unwrap().is_none());
+        let (groups, both) = piece([2, 1], [None, None]);
+        assert!(sampling_log_probs(&groups, &both, &old()).unwrap().is_none());
     }
 
     #[test]
     fn a_wrong_number_of_them_is_refused() {
-        let groups = group([2, 1], [Some(vec![-1.0]), None]);
-        let error = sampling_log_probs(&groups, &[BOTH], &old()).unwrap_err().to_string();
+        let (groups, both) = piece([2, 1], [Some(vec![-1.0]), None]);
+        let error = sampling_log_probs(&groups, &both, &old()).unwrap_err().to_string();
         assert!(error.contains("row 0: 1 sampling log-probabilities"), "{error}");
-    }
-
-    #[test]
-    fn pieces_hold_every_completion_once_and_are_rectangles() {
-        let groups: Vec<RolloutGroup> = [3, 4, 0, 2].map(|size| scored_group(&vec![None; size])).into();
-        for size in 1..6 {
-            let pieces = cut(&groups, size);
-            let mut seen = Vec::new();
-            for piece in &pieces {
-                assert!(piece.iter().map(|slice| slice.count).sum::<usize>() <= size);
-                assert!(piece.iter().all(|slice| slice.count == piece[0].count));
-                seen.extend(piece.iter().flat_map(|slice| {
-                    (slice.first..slice.first + slice.count).map(|place| (slice.group, place))
-                }));
-            }
-            seen.sort_unstable();
-            let all: Vec<_> =
-                [3, 4, 0, 2].into_iter().enumerate().flat_map(|(g, n)| (0..n).map(move |i| (g, i))).collect();
-            assert_eq!(seen, all, "pieces of {size}");
-        }
     }
 }

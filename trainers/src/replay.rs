@@ -14,9 +14,9 @@ use medgrpo_model::gradients::gradients;
 
 use crate::{
     aggregate::StepTotals,
+    cut::{GroupLens, Limits, Slice, cut},
     loss::weighted,
     loss_mask::LossMask,
-    micro_batch::{Slice, cut_sizes},
     objective::TokenBatch,
     recipe::Term,
     recipes::GrpoConfig,
@@ -45,14 +45,14 @@ pub struct Share {
     pub gradient: f64,
 }
 
-/// The share of every completion of every group of a step in the policy term of `config`.
+/// The share of every completion of every group of a step in the policy term of `config`, the step being cut by `limits`.
 ///
 /// # Panics
 /// If the numbers of log-probabilities or advantages are not those of tokens and completions.
 pub fn replay<B: AutodiffBackend>(
     config: &GrpoConfig,
     groups: &[RecordedGroup<'_>],
-    micro_batch_size: usize,
+    limits: Limits,
     device: &B::Device,
 ) -> Vec<Vec<Share>> {
     let policy_term =
@@ -60,8 +60,12 @@ pub fn replay<B: AutodiffBackend>(
     let terms: Vec<Term<B>> = policy_term.terms();
     let leaves_out =
         |completion: &RolloutCompletion| config.mask_truncated_completions && completion.truncated;
-    let sizes: Vec<_> = groups.iter().map(|group| (group.completions.len(), group.prompt_tokens)).collect();
-    let pieces = cut_sizes(&sizes, micro_batch_size);
+    let lens = |group: &RecordedGroup<'_>| GroupLens {
+        prompt: group.prompt_tokens,
+        completions: group.completions.iter().map(|completion| completion.token_ids.len()).collect(),
+    };
+    let lens: Vec<GroupLens> = groups.iter().map(lens).collect();
+    let pieces = cut(&lens, limits);
     let completions = || groups.iter().flat_map(|group| group.completions);
     let learned = completions().filter(|completion| !leaves_out(completion));
     let totals = StepTotals {
@@ -73,7 +77,7 @@ pub fn replay<B: AutodiffBackend>(
         groups.iter().map(|group| vec![Share::default(); group.completions.len()]).collect();
     for piece in &pieces {
         let found = piece_shares(&terms, groups, piece, totals, &leaves_out, device);
-        for ((group, completion), share) in piece.iter().flat_map(|slice| slice.places()).zip(found) {
+        for ((group, completion), share) in piece.iter().flat_map(Slice::places).zip(found) {
             shares[group][completion] = share;
         }
     }
@@ -101,7 +105,7 @@ fn piece_shares<B: AutodiffBackend>(
     for slice in piece {
         let group = &groups[slice.group];
         advantages.extend(slice.of(group.advantages));
-        for (completion, log_probs) in slice.of(group.completions).iter().zip(slice.of(group.log_probs)) {
+        for (completion, log_probs) in slice.of(group.completions).zip(slice.of(group.log_probs)) {
             assert_eq!(log_probs.len(), completion.token_ids.len(), "a log-probability for each token");
             padded.extend(log_probs.iter().copied().chain(std::iter::repeat_n(0.0, width - log_probs.len())));
         }
@@ -184,7 +188,8 @@ mod tests {
                 advantages: &step.advantages[group],
             })
             .collect();
-        replay::<Cpu>(config, &groups, micro_batch_size, &FlexDevice).concat()
+        let limits = Limits { max_sequences: micro_batch_size, max_tokens: None };
+        replay::<Cpu>(config, &groups, limits, &FlexDevice).concat()
     }
 
     #[track_caller]

@@ -5,13 +5,14 @@
 
 use burn::tensor::backend::Backend;
 use medgrpo_model::{
-    group_forward::{Group, LogProbOptions, completion_log_probs},
+    group_forward::{LogProbOptions, completion_log_probs},
     vlm::Vlm,
 };
 
 use crate::{
     TrainError,
-    micro_batch::{Slice, cut},
+    cut::{GroupLens, Limits, Slice, cut},
+    micro_batch::PieceInputs,
     rollout::RolloutGroup,
     workers::Workers,
 };
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) struct RewardKl<'a, B: Backend, M> {
     pub(crate) reference: &'a M,
     pub(crate) temperature: f64,
-    pub(crate) micro_batch_size: usize,
+    pub(crate) limits: Limits,
     pub(crate) workers: &'a Workers,
     pub(crate) device: &'a B::Device,
 }
@@ -28,14 +29,14 @@ pub(crate) struct RewardKl<'a, B: Backend, M> {
 impl<B: Backend, M: Vlm<B>> RewardKl<'_, B, M> {
     /// Notes in every completion how far `policy`, which drew it, is from the reference; gives the mean over all tokens.
     pub(crate) fn measure(&self, policy: &M, groups: &mut [RolloutGroup]) -> Result<f64, TrainError> {
-        let pieces = cut(groups, self.micro_batch_size);
+        let pieces = cut(&GroupLens::of(groups), self.limits);
         let of_piece = {
             let groups = &*groups;
             self.workers.map(pieces.iter().collect(), |piece| self.of_piece(policy, groups, piece))
         };
         let (mut sum, mut num_tokens) = (0.0, 0);
         for (piece, found) in pieces.iter().zip(of_piece) {
-            let places = piece.iter().flat_map(|slice| slice.places());
+            let places = piece.iter().flat_map(Slice::places);
             for ((group, completion), kl) in places.zip(found?) {
                 let completion = &mut groups[group].completions[completion];
                 completion.kl = Some(kl as f32);
@@ -48,12 +49,8 @@ impl<B: Backend, M: Vlm<B>> RewardKl<'_, B, M> {
 
     /// One number a sequence.
     fn of_piece(&self, policy: &M, groups: &[RolloutGroup], piece: &[Slice]) -> Result<Vec<f64>, TrainError> {
-        let answers: Vec<Vec<Vec<u32>>> = piece.iter().map(|slice| slice.token_ids(groups)).collect();
-        let inputs: Vec<Group<'_>> = piece
-            .iter()
-            .zip(&answers)
-            .map(|(slice, completions)| Group { prompt: &groups[slice.group].prepared.prompt, completions })
-            .collect();
+        let inputs = PieceInputs::new(groups, piece);
+        let inputs = inputs.groups();
         let options = LogProbOptions { temperature: self.temperature, ..LogProbOptions::default() };
         let own = completion_log_probs(policy, &inputs, options, self.device)?;
         let reference = completion_log_probs(self.reference, &inputs, options, self.device)?;
@@ -73,6 +70,7 @@ mod tests {
     use burn_flex::{Flex, FlexDevice};
     use medgrpo_model::{
         checkpoint::Pretrained,
+        group_forward::Group,
         lora::{Adaptable, LoraConfig},
         processor::Encoded,
         qwen2_5_vl::Qwen25Vl,
@@ -138,12 +136,14 @@ mod tests {
                 .extend((0..3).map(|place| alone(&policy, &group, place) - alone(&reference, &group, place)));
         }
         assert!(expected.iter().any(|kl| kl.abs() > 1e-2), "the two models do not differ: {expected:?}");
-        for (micro_batch_size, num_workers) in [(1, 1), (2, 2), (3, 1), (6, 1)] {
+        for (max_sequences, max_tokens, num_workers) in
+            [(1, None, 1), (2, None, 2), (3, None, 1), (6, None, 1), (6, Some(14), 2)]
+        {
             let workers = Workers::new(num_workers, 2).unwrap();
             let against = |reference| RewardKl::<Flex, Model> {
                 reference,
                 temperature: 0.7,
-                micro_batch_size,
+                limits: Limits { max_sequences, max_tokens },
                 workers: &workers,
                 device: &FlexDevice,
             };
@@ -157,7 +157,7 @@ mod tests {
             for (found, expected) in found.iter().zip(&expected) {
                 assert!(
                     (found - expected).abs() < 1e-4,
-                    "{found} {expected} in pieces of {micro_batch_size}"
+                    "{found} {expected} in pieces of {max_sequences}, {max_tokens:?}"
                 );
             }
             let num_tokens = 3 + 2 + 4 + 1 + 5 + 2;

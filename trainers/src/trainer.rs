@@ -13,12 +13,13 @@ use serde_json::Value;
 use crate::{
     TrainError,
     aggregate::StepTotals,
+    cut::{GroupLens, Limits, Slice, cut, frac_padding},
     dynamic_sampling::{DroppedGroup, collect},
     failure::{Culprit, FailedStep},
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, effective_tokens, rollout_metrics},
-    micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, Slice, StepData, by_completion, cut},
+    micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, StepData, by_completion},
     recipe::{Policy, Recipe},
     reward_kl::RewardKl,
     rollout::{RolloutCompletion, RolloutGroup, advantages},
@@ -31,8 +32,8 @@ use crate::{
 pub struct LoopConfig {
     /// Optimizer steps.
     pub max_steps: usize,
-    /// Sequences per forward and backward pass.
-    pub micro_batch_size: usize,
+    /// Of one forward and backward pass.
+    pub micro_batch: Limits,
     /// Where the stage's randomness starts.
     pub seed: u64,
     /// What a micro-batch's forward pass keeps for its backward pass.
@@ -221,7 +222,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         let against = RewardKl::<B::InnerBackend, M::InnerModule> {
             reference,
             temperature: self.recipe.temperature,
-            micro_batch_size: self.config.micro_batch_size,
+            limits: self.config.micro_batch,
             workers: &self.workers,
             device: self.device,
         };
@@ -238,7 +239,8 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         (done, seed): (usize, u64),
         metrics: &mut Metrics,
     ) -> (M, Result<LogProbs, Failure>) {
-        let pieces = cut(groups, self.config.micro_batch_size);
+        let lens = GroupLens::of(groups);
+        let pieces = cut(&lens, self.config.micro_batch);
         if pieces.is_empty() {
             return (model, Ok(Vec::new()));
         }
@@ -250,16 +252,17 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             num_micro_batches: pieces.len(),
         };
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);
+        metrics.insert("frac_padding".to_owned(), frac_padding(&lens, &pieces));
         // Log-probabilities of the policy that drew the completions: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
-        let step = StepData { groups, advantages, totals };
+        let step = StepData { groups, advantages, totals, seed };
         let failure = |stage: &Self, model: &M, error: TrainError, iteration, old: &[Option<TensorData>]| {
             let is_number = matches!(error, TrainError::NotFinite { .. });
-            let culprit = is_number.then(|| stage.culprit(model, &pieces, step, seed, old)).flatten();
+            let culprit = is_number.then(|| stage.culprit(model, &pieces, step, old)).flatten();
             Failure { error, iteration, log_probs: by_completion(groups, &pieces, old), culprit }
         };
         for iteration in 0..self.recipe.num_iterations {
-            let sums = match self.gather(&model, &pieces, step, seed, &mut old) {
+            let sums = match self.gather(&model, &pieces, step, &mut old) {
                 Ok(sums) => sums,
                 Err(error) => {
                     let failure = failure(self, &model, error, iteration, &old);
@@ -299,29 +302,21 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         model: &M,
         pieces: &[Vec<Slice>],
         step: StepData<'_>,
-        seed: u64,
         old: &mut [Option<TensorData>],
     ) -> Result<Metrics, TrainError> {
-        let pass = MicroBatchPass {
-            recipe: &self.recipe,
-            reference: self.reference.as_ref(),
-            step,
-            kept: self.config.kept,
-            device: self.device,
-        };
-        // What an adapter drops is the piece's, whoever runs it and however often.
-        let view = |place| model.clone().with_dropout_seed(Some(derive_seed(seed, "dropout", place as u64)));
-        let mut views = (0..pieces.len()).map(view);
+        let Self { recipe, reference, learner, config, workers, device, .. } = self;
+        let pass = MicroBatchPass::new(recipe, reference.as_ref(), config, device, step);
+        let mut views = (0..pieces.len()).map(|place| pass.view(model, place));
         let mut sums = Metrics::new();
-        let at_once = self.workers.count();
+        let at_once = workers.count();
         for (pieces, old) in pieces.chunks(at_once).zip(old.chunks_mut(at_once)) {
             let items = views.by_ref().take(pieces.len()).zip(pieces).zip(old).collect();
             let outcomes =
-                self.workers.map(items, |((model, piece), old): ((M, _), _)| pass.run(&model, piece, old));
+                workers.map(items, |((model, piece), old): ((M, _), _)| pass.run(&model, piece, old));
             // In the order of the pieces, so that sums round alike however many workers there are.
             for outcome in outcomes {
                 let (gradients, metrics) = outcome?;
-                self.learner.accumulate(model, gradients);
+                learner.accumulate(model, gradients);
                 for (name, value) in metrics {
                     let sum = sums.entry(name.to_owned()).or_insert(0.0);
                     // Every other number is a share of the step's.

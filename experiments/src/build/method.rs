@@ -6,6 +6,7 @@ use burn::tensor::backend::AutodiffBackend;
 use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
 use medgrpo_rewards::{Reward, compose::normalise::Normaliser, judge::Judge};
 use medgrpo_trainers::{
+    cut::Limits,
     learner::LearnerConfig,
     recipe::{self, Recipe},
     recipes::{grpo, sft},
@@ -65,7 +66,10 @@ pub(crate) fn on_policy(
         generation: GenerationConfig { num_generations, ..generation(config, stop_ids) },
         reward: scoring.reward,
         normaliser: scoring.normaliser,
-        batch_size: config.rollout_batch_size,
+        batch: Limits {
+            max_sequences: config.rollout_batch_size,
+            max_tokens: config.max_tokens_per_rollout_batch,
+        },
         workers: Arc::clone(workers),
     }
 }
@@ -82,6 +86,11 @@ fn generation(config: &Policy, stop_ids: &[u32]) -> GenerationConfig {
         },
         stop_ids: stop_ids.to_vec(),
     }
+}
+
+/// How a step of a stage is cut.
+pub(crate) fn micro_batch(trainer: &Trainer) -> Limits {
+    Limits { max_sequences: trainer.micro_batch_size, max_tokens: trainer.max_tokens_per_micro_batch }
 }
 
 /// Optimizer and schedule of a stage.

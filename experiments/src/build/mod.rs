@@ -18,6 +18,6 @@ pub(crate) use init_model::init_model;
 pub(crate) use judge::open_judge;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
 pub(crate) use loss::{dynamic_sampling, grpo_config};
-pub(crate) use method::{Scoring, learner_config, on_policy, recipe, seed_of_stage};
+pub(crate) use method::{Scoring, learner_config, micro_batch, on_policy, recipe, seed_of_stage};
 pub(crate) use preparer::preparer;
 pub(crate) use reward::{Experts, component_names, component_weights, needs, normaliser, reward};

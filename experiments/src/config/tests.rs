@@ -254,6 +254,30 @@ fn a_type_is_a_choice_of_defaults() {
 }
 
 #[test]
+fn a_budget_of_tokens_stands_for_a_number_of_sequences() {
+    let sizes = |trainer: &str, recipe: &str| {
+        let typed = format!("max_steps = 10\nnum_prompts_per_step = 6\n{trainer}");
+        let text = FULL.replace("max_steps = 10", &typed);
+        let text = text.replace("epsilon = 0.1", &format!("num_generations = 4{recipe}"));
+        let experiment = load_text(&text, &[]).unwrap();
+        assert_eq!(load_text(&experiment.to_toml(), &[]).unwrap(), experiment, "{trainer}{recipe}");
+        let stage = &experiment.stages[1];
+        let (trainer, policy) = (&stage.trainer, stage.recipe.on_policy().unwrap());
+        [
+            (trainer.micro_batch_size, trainer.max_tokens_per_micro_batch),
+            (policy.rollout_batch_size, policy.max_tokens_per_rollout_batch),
+        ]
+    };
+    assert_eq!(sizes("", ""), [(1, None), (4, None)]);
+    assert_eq!(sizes("micro_batch_size = 3", ""), [(3, None), (12, None)]);
+    let budget = "max_tokens_per_micro_batch = 1000";
+    // All of the step: 6 prompts of 4 completions.
+    assert_eq!(sizes(budget, ""), [(24, Some(1000)), (24, Some(4000))]);
+    assert_eq!(sizes(budget, ", rollout_batch_size = 2"), [(24, Some(1000)), (2, None)]);
+    assert_eq!(sizes("", ", max_tokens_per_rollout_batch = 500"), [(1, None), (24, Some(500))]);
+}
+
+#[test]
 fn broken_files_are_refused() {
     assert!(message("seed = 3\nmodel = {", &[]).contains("not valid TOML"));
     assert!(message("seed = 3\nseed = 4\n", &[]).contains("at line 2 of x.toml"));
@@ -411,6 +435,16 @@ fn senseless_values_are_refused_with_the_remedy() {
              trainer = { max_steps = 1, vision_lr = 1e-4 } }",
             "on the language model alone",
         ),
+        ("stage.0.trainer.max_tokens_per_micro_batch=0", "at least 1"),
+        (
+            "stage.0.trainer={ max_steps = 1, micro_batch_size = 1, max_tokens_per_micro_batch = 9000 }",
+            "leave out stage.0.trainer.micro_batch_size",
+        ),
+        (
+            "stage.1.recipe={ type = \"grpo\", rollout_batch_size = 15, max_tokens_per_rollout_batch = 9000 }",
+            "lets a batch have one prompt only",
+        ),
+        ("stage.0.recipe.max_tokens_per_rollout_batch=9000", "has no effect on this recipe"),
         ("stage.1.recipe.rewards.format_factor=2", "between 0 and 1"),
         ("stage.1.recipe.rewards.normalization={ type = \"median_logistic\", k = 0 }", "above 0"),
         ("stage.1.recipe.rewards.normalization={ type = \"ema\" }", "set scale_rewards = \"none\""),

@@ -320,7 +320,7 @@ impl TrainJob<'_> {
         );
         let config = LoopConfig {
             max_steps: stage.trainer.max_steps,
-            micro_batch_size: stage.trainer.micro_batch_size,
+            micro_batch: build::micro_batch(&stage.trainer),
             seed,
             kept: match stage.trainer.gradient_checkpointing {
                 true => Kept::LayerInputs,

@@ -19,8 +19,9 @@ use crate::{
     lora::Adaptable,
     output_head::OutputHead,
     precision::Precision,
-    processor::Encoded,
+    processor::{Encoded, Patches},
     projection::Projection,
+    shared_media::SharedMedia,
     trainable::{ModelPart, Trainable, any_learns, base_learns},
     vision_store::VisionStore,
     vlm::{Positions, Vlm},
@@ -108,21 +109,23 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
 
     fn encode_vision(&self, inputs: &[&Encoded], device: &B::Device) -> Option<Tensor<B, 2>> {
         // Per input the images, then the videos: the order `embed` looks them up in.
-        let media: Vec<_> = inputs
+        let media = inputs
             .iter()
             .flat_map(|input| [&input.images, &input.videos])
-            .filter(|patches| !patches.grids.is_empty())
-            .collect();
-        if media.is_empty() {
+            .filter(|patches| !patches.grids.is_empty());
+        let shared = SharedMedia::new(media);
+        if shared.distinct.is_empty() {
             return None;
         }
-        let Some(store) = &self.vision_store else {
-            return Some(self.visual.forward(&media, self.precision, device));
+        let forward = |media: &[&Patches]| self.visual.forward(media, self.precision, device);
+        let features = match &self.vision_store {
+            None => forward(&shared.distinct),
+            Some(store) => {
+                let features = |patches: &&Patches| store.features(patches, device, || forward(&[patches]));
+                Tensor::cat(shared.distinct.iter().map(features).collect(), 0)
+            }
         };
-        let features = media.iter().map(|patches| {
-            store.features(patches, device, || self.visual.forward(&[patches], self.precision, device))
-        });
-        Some(Tensor::cat(features.collect(), 0))
+        Some(shared.spread(features, self.config.vision.merge_unit()))
     }
 
     fn positions(&self, input: &Encoded) -> Result<Positions, ModelError> {

@@ -29,6 +29,7 @@ fn every_dataset_and_task_has_its_numbers() {
             "importance_ratio_deviation",
             "frac_unscored",
             "frac_reward_zero_std",
+            "frac_padding",
             "completions/mean_length",
             "prompts/mean_length",
             "time/data",

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::GroupSource;
 use crate::{
     TrainError,
+    cut::{Extent, Limits, pack},
     predict::decode,
     rollout::{PreparedSample, RolloutCompletion, RolloutGroup},
     seed::derive_seed,
@@ -33,8 +34,9 @@ pub struct OnPolicy {
     pub reward: Arc<dyn Reward>,
     /// What puts the reward's components on one scale: it is told when a step is over, and may learn from it.
     pub normaliser: Arc<dyn Normaliser>,
-    /// Sequences generated at a time by one worker.
-    pub batch_size: usize,
+    /// What one worker generates at a time, counted as if every completion were as long as it may be; the completions of a
+    /// prompt stay together.
+    pub batch: Limits,
     /// Who generates.
     pub workers: Arc<Workers>,
 }
@@ -47,15 +49,25 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         seed: u64,
         device: &B::Device,
     ) -> Result<Vec<RolloutGroup>, TrainError> {
-        let prompts_at_a_time = (self.batch_size / self.generation.num_generations).max(1);
-        let mut samples = samples.into_iter().enumerate().peekable();
-        let mut chunks: Vec<Vec<(usize, PreparedSample)>> = Vec::new();
-        while samples.peek().is_some() {
-            chunks.push(samples.by_ref().take(prompts_at_a_time).collect());
+        let GenerationConfig { num_generations, max_new_tokens, .. } = self.generation;
+        let extent = |prepared: &PreparedSample| {
+            Extent::group(prepared.prompt.input_ids.len(), num_generations, max_new_tokens)
+        };
+        let extents: Vec<Extent> = samples.iter().map(extent).collect();
+        // One pass for the prompts, and one for every token.
+        let batches = pack(&extents, self.batch, max_new_tokens.saturating_add(1));
+        let drawn = self.workers.map(batches.iter().collect(), |batch: &Vec<usize>| {
+            self.draw(policy, &samples, batch, seed, device)
+        });
+        let mut completions = vec![Vec::new(); samples.len()];
+        for (batch, drawn) in batches.iter().zip(drawn) {
+            for (place, drawn) in batch.iter().zip(drawn?) {
+                completions[*place] = drawn;
+            }
         }
-        let drawn = self.workers.map(chunks, |chunk| self.draw(policy, chunk, seed, device));
+        let groups = samples.into_iter().zip(completions);
         let mut groups: Vec<RolloutGroup> =
-            drawn.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            groups.map(|(prepared, completions)| RolloutGroup { prepared, completions }).collect();
         self.score_all(&mut groups)?;
         Ok(groups)
     }
@@ -74,26 +86,24 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
 }
 
 impl OnPolicy {
-    /// Completions of the samples of one chunk, each with its place in the step.
+    /// Completions of the samples at the places of one batch.
     fn draw<B: Backend, M: Vlm<B>>(
         &self,
         policy: &M,
-        chunk: Vec<(usize, PreparedSample)>,
+        samples: &[PreparedSample],
+        batch: &[usize],
         seed: u64,
         device: &B::Device,
-    ) -> Result<Vec<RolloutGroup>, TrainError> {
-        let prompts: Vec<_> = chunk.iter().map(|(_, prepared)| &prepared.prompt).collect();
+    ) -> Result<Vec<Vec<RolloutCompletion>>, TrainError> {
+        let prompts: Vec<_> = batch.iter().map(|place| &samples[*place].prompt).collect();
+        // By the place in the step: what a prompt is answered does not depend on its batch.
         let seeds: Vec<u64> =
-            chunk.iter().map(|(place, _)| derive_seed(seed, "completion", *place as u64)).collect();
+            batch.iter().map(|place| derive_seed(seed, "completion", *place as u64)).collect();
         let drawn = generate(policy, &prompts, &seeds, &self.generation, device)?;
-        let groups = chunk.into_iter().zip(drawn).map(|((_, prepared), completions)| {
-            let completions = completions
-                .into_iter()
-                .map(|completion| self.unscored(completion))
-                .collect::<Result<_, _>>()?;
-            Ok(RolloutGroup { prepared, completions })
-        });
-        groups.collect()
+        let unscored = |completions: Vec<Completion>| {
+            completions.into_iter().map(|completion| self.unscored(completion)).collect()
+        };
+        drawn.into_iter().map(unscored).collect()
     }
 
     fn unscored(&self, completion: Completion) -> Result<RolloutCompletion, TrainError> {
@@ -137,5 +147,73 @@ impl OnPolicy {
             completion.score = Some(score);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn_flex::{Flex, FlexDevice};
+    use medgrpo_datasets::TaskSample;
+    use medgrpo_model::{
+        checkpoint::Pretrained, processor::Encoded, qwen2_5_vl::Qwen25Vl, sampling::Sampling,
+    };
+    use medgrpo_rewards::{RewardError, Score, compose::normalise::Identity};
+
+    use super::*;
+    use crate::testing::scored_group;
+
+    struct Nothing;
+
+    impl Reward for Nothing {
+        fn score_group(&self, _: &TaskSample, all: &[Response<'_>]) -> Result<Vec<Score>, RewardError> {
+            Ok(all.iter().map(|_| Score::metric(0.0)).collect())
+        }
+    }
+
+    #[test]
+    fn batches_change_neither_the_completions_nor_their_order() {
+        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/parity/flat_tied");
+        let (model, _) = Qwen25Vl::<Flex>::from_dir(&checkpoint, &FlexDevice).unwrap();
+        let processor = Arc::new(Processor::from_dir(&checkpoint).unwrap());
+        // The second and the fourth are the same prompt: their places tell them apart.
+        let prompts: [&[u32]; 5] =
+            [&[371, 5, 9, 200, 33, 7, 8], &[371, 40], &[371, 5, 9, 200, 33, 7], &[371, 40], &[371, 6, 9]];
+        let samples = prompts.map(|prompt| {
+            let prompt = Encoded { input_ids: prompt.to_vec(), ..Encoded::default() };
+            PreparedSample { prompt, ..scored_group(&[]).prepared }
+        });
+        let drawn = |max_sequences, max_tokens, workers| -> Vec<Vec<Vec<u32>>> {
+            let mut source = OnPolicy {
+                processor: Arc::clone(&processor),
+                generation: GenerationConfig {
+                    num_generations: 2,
+                    max_new_tokens: 6,
+                    sampling: Sampling { temperature: 1.0, ..Sampling::GREEDY },
+                    stop_ids: vec![372],
+                },
+                reward: Arc::new(Nothing),
+                normaliser: Arc::new(Identity),
+                batch: Limits { max_sequences, max_tokens },
+                workers: Arc::new(Workers::new(workers, workers).unwrap()),
+            };
+            let groups = source.collect(&model, samples.to_vec(), 7, &FlexDevice).unwrap();
+            let own = |group: &RolloutGroup| {
+                assert!(group.completions.iter().all(|completion| completion.score.is_some()));
+                group.completions.iter().map(|completion| completion.token_ids.clone()).collect()
+            };
+            assert!(
+                groups.iter().zip(prompts).all(|(group, prompt)| group.prepared.prompt.input_ids == prompt)
+            );
+            groups.iter().map(own).collect()
+        };
+        let alone = drawn(1, None, 1);
+        assert_ne!(alone[1], alone[3], "a prompt's place is part of its seed");
+        for (max_sequences, max_tokens, workers) in
+            [(4, None, 1), (10, None, 1), (10, Some(40), 2), (10, Some(1), 3)]
+        {
+            assert_eq!(drawn(max_sequences, max_tokens, workers), alone, "{max_sequences} {max_tokens:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use medgrpo_model::{
 use medgrpo_rewards::{Response, Reward, RewardError, Score, compose::normalise::Identity};
 use medgrpo_trainers::{
     TrainError,
+    cut::Limits,
     failure::FailedStep,
     feeder::{Feeder, SampleStream},
     learner::Learner,
@@ -56,7 +57,7 @@ impl Job for GrpoBench<'_> {
             },
             reward: Arc::new(Letters),
             normaliser: Arc::new(Identity),
-            batch_size: sequences.div_ceil(workers.count()).max(self.args.num_generations),
+            batch: per_worker(sequences.div_ceil(workers.count())),
             workers: Arc::clone(&workers),
         };
         let max_steps = self.args.repetitions + 1;
@@ -72,7 +73,7 @@ impl Job for GrpoBench<'_> {
             ),
             config: LoopConfig {
                 max_steps,
-                micro_batch_size: sequences.div_ceil(workers.count()).max(1),
+                micro_batch: per_worker(sequences.div_ceil(workers.count()).max(1)),
                 seed: 0,
                 kept: Kept::Activations,
             },
@@ -84,6 +85,10 @@ impl Job for GrpoBench<'_> {
         // The first step warms up.
         Ok(watch.0.split_off(1))
     }
+}
+
+fn per_worker(max_sequences: usize) -> Limits {
+    Limits { max_sequences, max_tokens: None }
 }
 
 /// Pays for the share of letters: completions differ in it, whatever the model.

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_trainers::{
+    cut::Limits,
     dynamic_sampling::DynamicSampling,
     filter::Verdict,
     recipes::GrpoConfig,
@@ -102,7 +103,7 @@ struct Plan {
     recorded: Side,
     replayed: Side,
     filter: Option<DynamicSampling>,
-    micro_batch_size: usize,
+    micro_batch: Limits,
 }
 
 /// A recipe.
@@ -138,7 +139,7 @@ impl Plan {
             recorded: side(recorded),
             replayed: side(replayed),
             filter: build::dynamic_sampling(replayed),
-            micro_batch_size: stage.trainer.micro_batch_size,
+            micro_batch: build::micro_batch(&stage.trainer),
         })
     }
 
@@ -168,10 +169,10 @@ impl Plan {
         let advantages = advantages(&*config.advantage, config.reward_beta(), completions);
         let of_run: Vec<RecordedGroup<'_>> =
             groups.iter().map(|group| as_recorded(group, &group.advantages)).collect();
-        let recorded = replay::<B>(&self.recorded.config, &of_run, self.micro_batch_size, device);
+        let recorded = replay::<B>(&self.recorded.config, &of_run, self.micro_batch, device);
         let of_recipe: Vec<RecordedGroup<'_>> =
             kept.iter().zip(&advantages).map(|(group, advantages)| as_recorded(group, advantages)).collect();
-        let replayed = replay::<B>(&self.replayed.config, &of_recipe, self.micro_batch_size, device);
+        let replayed = replay::<B>(&self.replayed.config, &of_recipe, self.micro_batch, device);
 
         let mut replayed = advantages.into_iter().zip(replayed);
         let mut found = Vec::with_capacity(groups.len());

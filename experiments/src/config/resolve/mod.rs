@@ -146,10 +146,12 @@ impl Video {
 impl Stage {
     fn from_wire(wire: StageWire, offered: &[TaskKind]) -> Self {
         let (recipe, learning_rate) = Recipe::from_wire(&wire.recipe, &wire.trainer);
+        let sequences = num_prompts_per_step(&wire.trainer)
+            .saturating_mul(recipe.on_policy().map_or(1, |policy| policy.num_generations));
         let mut stage = Self {
             name: wire.name,
             recipe,
-            trainer: Trainer::from_wire(&wire.trainer, learning_rate, wire.lora.is_some()),
+            trainer: Trainer::from_wire(&wire.trainer, learning_rate, sequences, wire.lora.is_some()),
             lora: wire.lora.map(LoraConfig::from),
             data: StageData { tasks: task_kinds(wire.data.and_then(|data| data.tasks).as_deref(), offered) },
         };
@@ -161,8 +163,13 @@ impl Stage {
     }
 }
 
+fn num_prompts_per_step(wire: &TrainerWire) -> usize {
+    wire.num_prompts_per_step.unwrap_or(8)
+}
+
 impl Trainer {
-    fn from_wire(wire: &TrainerWire, learning_rate: f64, is_adapted: bool) -> Self {
+    /// `sequences` are those of a step.
+    fn from_wire(wire: &TrainerWire, learning_rate: f64, sequences: usize, is_adapted: bool) -> Self {
         // An adapter freezes the model: `false` would be a lie, and what was typed is left to be refused.
         let freezes = |typed: Option<bool>, default| typed.or((!is_adapted).then_some(default));
         let warmup_steps = wire.warmup_steps.unwrap_or_else(|| {
@@ -171,8 +178,13 @@ impl Trainer {
         });
         Self {
             max_steps: wire.max_steps,
-            num_prompts_per_step: wire.num_prompts_per_step.unwrap_or(8),
-            micro_batch_size: wire.micro_batch_size.unwrap_or(1),
+            num_prompts_per_step: num_prompts_per_step(wire),
+            micro_batch_size: wire.micro_batch_size.unwrap_or(if wire.max_tokens_per_micro_batch.is_some() {
+                sequences
+            } else {
+                1
+            }),
+            max_tokens_per_micro_batch: wire.max_tokens_per_micro_batch,
             gradient_checkpointing: wire.gradient_checkpointing.unwrap_or(false),
             learning_rate: wire.learning_rate.unwrap_or(learning_rate),
             lr_scheduler_type: wire.lr_scheduler_type.unwrap_or(LrSchedulerType::Cosine),

@@ -150,21 +150,30 @@ impl Policy {
         let scale_rewards = (advantage == AdvantageType::Group)
             .then_some(wire.scale_rewards.unwrap_or(defaults.scale_rewards));
         let is_divided = advantage != AdvantageType::Rloo && scale_rewards != Some(ScaleRewards::None);
-        let micro_batch_size = trainer.micro_batch_size.unwrap_or(1);
+        let num_generations = wire.num_generations.unwrap_or(8);
+        let max_tokens_per_rollout_batch = wire.max_tokens_per_rollout_batch.or_else(|| {
+            let of_micro_batch =
+                trainer.max_tokens_per_micro_batch.filter(|_| wire.rollout_batch_size.is_none());
+            of_micro_batch.map(|tokens| tokens.saturating_mul(ROLLOUT_BATCH_FACTOR))
+        });
+        let rollout_batch_size =
+            wire.rollout_batch_size.unwrap_or_else(|| match max_tokens_per_rollout_batch {
+                Some(_) => super::num_prompts_per_step(trainer).saturating_mul(num_generations),
+                None => trainer.micro_batch_size.unwrap_or(1).saturating_mul(ROLLOUT_BATCH_FACTOR),
+            });
         let sapo =
             |typed: Option<f64>, default| (loss_type == LossType::Sapo).then_some(typed.unwrap_or(default));
         let vespo =
             |typed: Option<f64>, default| (loss_type == LossType::Vespo).then_some(typed.unwrap_or(default));
         Self {
             method: wire.method,
-            num_generations: wire.num_generations.unwrap_or(8),
+            num_generations,
             temperature: wire.temperature.unwrap_or(1.0),
             top_p: wire.top_p.unwrap_or(1.0),
             top_k: wire.top_k.unwrap_or(0),
             max_completion_length: wire.max_completion_length.unwrap_or(512),
-            rollout_batch_size: wire
-                .rollout_batch_size
-                .unwrap_or_else(|| micro_batch_size.saturating_mul(ROLLOUT_BATCH_FACTOR)),
+            rollout_batch_size,
+            max_tokens_per_rollout_batch,
             num_iterations: wire.num_iterations.unwrap_or(1),
             loss_type,
             importance_sampling_level: (loss_type != LossType::Vespo)

@@ -158,6 +158,8 @@ pub struct Trainer {
     pub max_steps: usize,
     pub num_prompts_per_step: usize,
     pub micro_batch_size: usize,
+    /// `None` is off.
+    pub max_tokens_per_micro_batch: Option<usize>,
     pub gradient_checkpointing: bool,
     pub learning_rate: f64,
     pub lr_scheduler_type: LrSchedulerType,

@@ -51,6 +51,8 @@ pub struct Policy {
     pub top_k: usize,
     pub max_completion_length: usize,
     pub rollout_batch_size: usize,
+    /// `None` is off.
+    pub max_tokens_per_rollout_batch: Option<usize>,
     pub num_iterations: usize,
     pub loss_type: LossType,
     pub importance_sampling_level: Option<ImportanceSamplingLevel>,

@@ -77,7 +77,7 @@ fn typed_keys(wire: &RecipeWire) -> Vec<(&'static str, Reader)> {
     }
     typed! {
         num_generations: Policy, temperature: Policy, top_p: Policy, top_k: Policy, max_completion_length: Policy,
-        rollout_batch_size: Policy, num_iterations: Policy, loss_type: Policy, epsilon: Clip, epsilon_high: ClipOrCispo,
+        rollout_batch_size: Policy, max_tokens_per_rollout_batch: Policy, num_iterations: Policy, loss_type: Policy, epsilon: Clip, epsilon_high: ClipOrCispo,
         importance_sampling_level: NotVespo, delta: Clip, clip_ratio_c: Clip, beta: Policy, kl_in: Kl,
         kl_estimator: KlInLoss, use_bias_correction_kl: KlInLoss, entropy_coef: Policy, top_entropy_quantile: Policy,
         off_policy_mask_threshold: Policy, mask_truncated_completions: Policy, advantage: Policy,
@@ -126,6 +126,16 @@ impl Judge {
         }
         self.at_least(&at("max_completion_length"), policy.max_completion_length, 1);
         self.at_least(&at("rollout_batch_size"), policy.rollout_batch_size, 1);
+        if let Some(max_tokens) = policy.max_tokens_per_rollout_batch {
+            let name = at("max_tokens_per_rollout_batch");
+            self.at_least(&name, max_tokens, 1);
+            let prompts = (policy.rollout_batch_size / policy.num_generations.max(1)).max(1);
+            if prompts == 1 && stage.trainer.num_prompts_per_step > 1 {
+                let message =
+                    format!("`{name}` has no effect: `rollout_batch_size` lets a batch have one prompt only");
+                self.note(name, message, format!("leave it out, or leave out {key}.rollout_batch_size"));
+            }
+        }
         self.at_least(&at("num_iterations"), policy.num_iterations, 1);
         let temperature = policy.temperature;
         let above_zero = "above 0 (greedy completions of one prompt are all equal)";

@@ -27,6 +27,7 @@ impl Judge {
                 self.note(format!("{key}.name"), message, "choose another name");
             }
             self.trainer(&format!("{key}.trainer"), &stage.trainer);
+            self.micro_batch(&format!("{key}.trainer"), stage);
             self.what_learns(&key, stage);
             self.stage_tasks(&key, stage, &experiment.data);
             if let Some(policy) = stage.recipe.on_policy() {
@@ -134,10 +135,23 @@ impl Judge {
         }
     }
 
+    fn micro_batch(&mut self, key: &str, stage: &Stage) {
+        let trainer = &stage.trainer;
+        self.at_least(&format!("{key}.micro_batch_size"), trainer.micro_batch_size, 1);
+        let Some(max_tokens) = trainer.max_tokens_per_micro_batch else { return };
+        let name = format!("{key}.max_tokens_per_micro_batch");
+        self.at_least(&name, max_tokens, 1);
+        let is_lone = stage.recipe.on_policy().is_none() && trainer.num_prompts_per_step == 1;
+        if trainer.micro_batch_size == 1 && !is_lone {
+            let message =
+                format!("`{name}` has no effect: `micro_batch_size` is 1, and a sequence is never cut");
+            self.note(name, message, format!("leave it out, or leave out {key}.micro_batch_size"));
+        }
+    }
+
     fn trainer(&mut self, key: &str, trainer: &Trainer) {
         self.at_least(&format!("{key}.max_steps"), trainer.max_steps, 1);
         self.at_least(&format!("{key}.num_prompts_per_step"), trainer.num_prompts_per_step, 1);
-        self.at_least(&format!("{key}.micro_batch_size"), trainer.micro_batch_size, 1);
         self.at_least(&format!("{key}.logging_steps"), trainer.logging_steps, 1);
         let rate = trainer.learning_rate;
         self.number(&format!("{key}.learning_rate"), rate, rate > 0.0, "above 0");

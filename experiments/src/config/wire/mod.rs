@@ -222,8 +222,10 @@ pub struct TrainerWire {
     pub max_steps: usize,
     /// Prompts per optimizer step. A GRPO step trains on `num_generations` times as many sequences.
     pub num_prompts_per_step: Option<usize>,
-    /// Sequences (a prompt with one answer) per forward and backward pass of a worker: sets memory and speed, not the result (but see `loss_type` `"bnpo"`).
+    /// Most sequences (a prompt with one answer) per forward and backward pass of a worker: sets memory and speed, not the result (but see `loss_type` `"bnpo"`). Sequences of like length run together, fewer of them where padding would cost more than another pass. With `max_tokens_per_micro_batch` it is all sequences of a step unless given.
     pub micro_batch_size: Option<usize>,
+    /// Most tokens of such a pass with their padding, a prompt counted once for all its answers in the pass (verl's `ppo_max_token_len_per_gpu`). A sequence that has more runs alone. Off unless given.
+    pub max_tokens_per_micro_batch: Option<usize>,
     /// Whether the layers of the decoder run a second time in an update, one after the other, instead of keeping what they made of every token: less memory for about a third more time. The result is the same up to rounding.
     pub gradient_checkpointing: Option<bool>,
     /// Highest learning rate. The default is 1e-5 for `sft` and 1e-6 for `grpo`.

@@ -22,9 +22,14 @@ pub struct RecipeWire {
     pub top_k: Option<usize>,
     /// Most tokens of a completion.
     pub max_completion_length: Option<usize>,
-    /// Completions that a worker draws at a time, all of a prompt together: sets memory and speed. The default is four
-    /// times `micro_batch_size`, since sampling keeps no activations.
+    /// Most completions that a worker draws at a time, all of a prompt together and prompts of like length: sets memory and
+    /// speed. The default is four times `micro_batch_size`, since sampling keeps no activations; with
+    /// `max_tokens_per_rollout_batch` all of a step.
     pub rollout_batch_size: Option<usize>,
+    /// Most tokens of such a batch: of each prompt with its padding, and `max_completion_length` of every completion. A
+    /// prompt that has more is drawn for alone. The default is four times `max_tokens_per_micro_batch` if that is given and
+    /// `rollout_batch_size` is not; else it is off.
+    pub max_tokens_per_rollout_batch: Option<usize>,
     /// Weight of the KL divergence to the model that the stage started from. 0 keeps no reference model.
     pub beta: Option<f64>,
     /// How far the probability ratio may fall below 1 before it is clipped. Only losses that clip have it.
