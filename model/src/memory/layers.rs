@@ -146,15 +146,24 @@ impl Pass {
         }
         let half = || tape.narrow(x.clone(), len / 2, false);
         let swapped = tape.cat(vec![half(), half()], false);
-        // The tables are as large as the tensor, made once for all layers: see `tables`.
+        // The tables are as large as the tensor and made once for all layers: see `tables`.
         tape.add(tape.mul(x, tape.resting(len)), tape.mul(swapped, tape.resting(len)))
     }
 
-    /// Numbers of the cosines and sines of a pass, for heads of each kind where operations are composed.
-    pub(super) fn tables(self) -> usize {
-        let Heads { query, kv, dim } = self.heads;
-        let own = self.rows.tokens() * dim;
-        if self.own_operations { own } else { own + 2 * own * (query + kv) }
+    /// Numbers of a pass's cosines and sines.
+    pub(super) fn angles(self) -> usize {
+        self.rows.tokens() * self.heads.dim
+    }
+
+    /// Numbers of the tensors that composed operations make of them, for heads of each kind, and of masks over own keys;
+    /// `padded` says that those differ from sequence to sequence.
+    pub(super) fn tables(self, padded: bool) -> usize {
+        if self.own_operations {
+            return 0;
+        }
+        let Heads { query, kv, .. } = self.heads;
+        let masks = if padded { self.rows.sequences() * query } else { query / kv };
+        2 * self.angles() * (query + kv) + masks * self.rows.len.pow(2)
     }
 
     pub(super) fn split(self, tape: &Tape, x: Shadow, heads: usize) -> Shadow {
@@ -162,7 +171,13 @@ impl Pass {
     }
 
     /// What `query` finds among `own` keys and, before them, those of a `prompt`.
-    pub(super) fn attend(self, tape: &Tape, query: Shadow, own: &KeyValue, prompt: Option<&KeyValue>) -> Shadow {
+    pub(super) fn attend(
+        self,
+        tape: &Tape,
+        query: Shadow,
+        own: &KeyValue,
+        prompt: Option<&KeyValue>,
+    ) -> Shadow {
         let output = query.len;
         let Heads { query: query_heads, kv, dim } = self.heads;
         let own_len = own[0].len / (self.rows.sequences() * kv * dim);
@@ -288,7 +303,13 @@ impl DecoderLayer {
     }
 
     /// Keys and values alone.
-    pub(super) fn key_value(&self, tape: &Tape, weights: &LayerWeights, pass: Pass, hidden: Shadow) -> KeyValue {
+    pub(super) fn key_value(
+        &self,
+        tape: &Tape,
+        weights: &LayerWeights,
+        pass: Pass,
+        hidden: Shadow,
+    ) -> KeyValue {
         let x = pass.norm(tape, hidden, weights.norms[0].clone());
         self.key_value_of(tape, weights, pass, x)
     }

@@ -5,6 +5,8 @@
 //! state of the optimizer rest beside that: [`ParameterBytes`].
 
 mod arena;
+#[cfg(test)]
+mod laws;
 mod layers;
 mod ops;
 mod rollout;
@@ -14,8 +16,8 @@ mod update;
 
 use burn::tensor::backend::Backend;
 
-use self::{arena::Arena, update::Update};
 pub use self::shape::{AdapterShape, ModelShape, ParameterBytes};
+use self::{arena::Arena, update::Update};
 use crate::{group_forward::LogProbOptions, group_gradients::Kept};
 
 /// What a backend does in its own way.

@@ -146,7 +146,8 @@ impl Tape {
         let arena = self.arena.clone();
         let out = unary(&arena, x);
         self.step(out, &[node], move |asked, grad| {
-            let made: Vec<Shadow> = kept.iter().flat_map(|x| (0..working).map(|_| asked.new(x.len))).collect();
+            let made: Vec<Shadow> =
+                kept.iter().flat_map(|x| (0..working).map(|_| asked.new(x.len))).collect();
             drop(kept);
             let value = binary(&arena, grad, made.first().unwrap_or(&asked.new(0)));
             asked.register(node, value);
@@ -208,7 +209,13 @@ impl Tape {
         drop(parts);
         self.step(out, &nodes.clone(), move |asked, grad| {
             for (node, len) in nodes.into_iter().zip(lens) {
-                let order = if len == grad.len { grad.order } else if rows { Order::Part } else { Order::Strided };
+                let order = if len == grad.len {
+                    grad.order
+                } else if rows {
+                    Order::Part
+                } else {
+                    Order::Strided
+                };
                 asked.register(node, grad.clone().view(len, order));
             }
         })

@@ -18,7 +18,7 @@ pub(super) fn run(model: &ModelShape, shape: &PassShape, arena: &Arena) {
     let weights: Vec<_> =
         model.layers.iter().map(|layer| layer.weights(&tape, Learning::default())).collect();
     let prompts = update.prompts();
-    let _tables = arena.take(prompts.tables() * NUMBER);
+    let tables = arena.take((prompts.angles() + prompts.tables(shape.prompts > 1)) * NUMBER);
     // They are kept until the last token.
     let features = update.encode_vision(&tape, false);
     let table = update.table(&tape, false);
@@ -33,6 +33,7 @@ pub(super) fn run(model: &ModelShape, shape: &PassShape, arena: &Arena) {
         hidden = next;
         cached.push(key_value);
     }
+    drop(tables);
 
     let &PassShape { prompts, completions, completion_tokens, .. } = shape;
     let pass = update.pass(Rows { prompts, completions, len: 1 });

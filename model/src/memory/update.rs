@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     MediaShape, PassShape,
-    arena::Arena,
+    arena::{Arena, Block},
     layers::{DecoderLayer, KeyValue, LayerWeights, Learning, Pass, parameter},
     ops::Own,
     shape::ModelShape,
@@ -58,12 +58,26 @@ struct Head {
 
 impl Update<'_> {
     pub(super) fn run(&self, kept: Kept) {
-        let tables: usize = [self.prompts(), self.completions()].iter().map(|pass| pass.tables()).sum();
-        let _tables = self.arena.take(tables * NUMBER);
+        let _tables = self.tables(kept);
         match kept {
             Kept::Activations => self.keep_activations(),
             Kept::LayerInputs => self.keep_layer_inputs(),
         }
+    }
+
+    /// What layers share in their passes.
+    fn tables(&self, kept: Kept) -> Block {
+        let (prompts, completions) = (self.prompts(), self.completions());
+        let padded = self.shape.prompts > 1;
+        let of_prompts = if padded && !completions.own_operations {
+            completions.rows.tokens() * completions.heads.query * prompts.rows.len
+        } else {
+            0
+        };
+        let tables = prompts.tables(padded) + completions.tables(false) + of_prompts;
+        // Layers that run a second time, with a graph, have tensors of their own.
+        let times = if kept == Kept::LayerInputs { 2 } else { 1 };
+        self.arena.take((prompts.angles() + completions.angles() + times * tables) * NUMBER)
     }
 
     pub(super) fn pass(&self, rows: Rows) -> Pass {
@@ -128,8 +142,7 @@ impl Update<'_> {
         }
         let tape = Tape::new(self.arena);
         let table = self.table(&tape, learning.base);
-        let features =
-            if self.model.vision_learns() { self.encode_vision(&tape, true) } else { features };
+        let features = if self.model.vision_learns() { self.encode_vision(&tape, true) } else { features };
         let loss = streams_asked(&tape, self.embed(&tape, &table, features), asked);
         let found = tape.gradients(loss);
         sum.add(&tape, found, &[(TABLE, &table)]);
@@ -162,7 +175,11 @@ impl Update<'_> {
         let learns = self.model.learns.language_model;
         let plain = Tape::new(self.arena);
         let rows = |num_rows: usize| {
-            if whole { hidden.clone() } else { plain.narrow(hidden.clone(), num_rows * self.model.hidden, true) }
+            if whole {
+                hidden.clone()
+            } else {
+                plain.narrow(hidden.clone(), num_rows * self.model.hidden, true)
+            }
         };
         if !whole {
             let table = self.table(&plain, false);
@@ -256,6 +273,7 @@ impl Update<'_> {
             return;
         }
         let tape = Tape::new(self.arena);
+        let _tables = self.tables(Kept::Activations);
         let table = self.table(&tape, false);
         let layers = self.model.layers.iter().map(|layer| layer.weights(&tape, Learning::default()));
         let hidden = self.decode(&tape, &table, &layers.collect::<Vec<_>>(), false);
@@ -338,11 +356,8 @@ impl Update<'_> {
         let embedding = parameter(tape, config.patch_dim() * width, in_tower.base);
         let mut hidden = tape.linear(input, &embedding, None, width);
         let window = (config.window_size / config.patch_size).pow(2);
-        let heads = crate::attention::Heads {
-            query: config.num_heads,
-            kv: config.num_heads,
-            dim: config.head_dim(),
-        };
+        let heads =
+            crate::attention::Heads { query: config.num_heads, kv: config.num_heads, dim: config.head_dim() };
         for (index, block) in tower.blocks.iter().enumerate() {
             let full = config.fullatt_block_indexes.contains(&index);
             let len = if full { slice_patches } else { window }.clamp(1, patches);
