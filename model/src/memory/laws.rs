@@ -50,11 +50,11 @@ fn memory_follows_the_prompt_and_all_completions_not_their_product() {
     let model = model(65_536, LANGUAGE);
     for kept in KEPT {
         let bytes = |prompt, completions| model.update_bytes(&pass(OWN, prompt, completions), kept) as f64;
-        // From 4 to 16 completions is 768 tokens more; the same number of a prompt's tokens takes about as much.
+        // From 4 to 16 completions is 768 tokens more, which cost what a prompt's do, and their share of the head.
         let more_completions = bytes(8192, 16) - bytes(8192, 4);
         let longer_prompt = bytes(8192 + 768, 4) - bytes(8192, 4);
         assert!(longer_prompt > 0.0, "{kept:?}");
-        assert!(more_completions < 2.0 * longer_prompt, "{kept:?}: {more_completions} for {longer_prompt}");
+        assert!(more_completions < 3.0 * longer_prompt, "{kept:?}: {more_completions} for {longer_prompt}");
         // Sixteen prompts of their own would take about sixteen times as much.
         let apart = PassShape { prompts: 16, completions: 1, ..pass(OWN, 8192, 16) };
         let apart = model.update_bytes(&apart, kept) as f64;
@@ -95,10 +95,10 @@ fn composed_attention_keeps_scores_of_all_pairs() {
 
 #[test]
 fn layer_inputs_take_less_and_a_reference_only_where_it_runs() {
-    let model = model(65_536, LANGUAGE);
+    let model = model(4096, LANGUAGE);
     let shape = pass(OWN, 2048, 8);
     let [all, inputs] = KEPT.map(|kept| model.update_bytes(&shape, kept));
-    assert!(inputs * 3 < all);
+    assert!(inputs * 2 < all, "{inputs} and {all}");
     let with_reference = PassShape { has_reference: true, ..shape };
     assert!(model.update_bytes(&with_reference, Kept::Activations) >= all);
 }
