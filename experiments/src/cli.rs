@@ -101,6 +101,9 @@ pub struct CheckArgs {
     /// Override a key: --set stage.0.trainer.max_steps=10
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Device and threads that the forecast of memory is for
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 /// Arguments of `train`.

@@ -7,6 +7,7 @@ use std::{fmt, num::NonZeroUsize, str::FromStr};
 
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
+use medgrpo_model::memory::Habits;
 use medgrpo_trainers::workers::Workers;
 
 use crate::cli::DeviceArgs;
@@ -74,16 +75,25 @@ pub fn use_threads(threads: usize) -> Result<()> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
 }
 
+/// What a device does in its own way with memory, whether this binary can compute on it or not.
+pub fn habits(device: Device) -> Habits {
+    match device {
+        #[cfg(feature = "cpu")]
+        Device::Cpu => Habits::of::<burn_flex::Flex>(),
+        _ => Habits { own_operations: false, aligns_by_copying: false },
+    }
+}
+
 /// Most workers that are taken unasked: each holds the activations of a micro-batch.
 const DEFAULT_MAX_WORKERS: usize = 4;
 
-/// The workers of `args`, on the threads that [`use_threads`] left.
+/// How many workers there are with `args`, on the threads that [`use_threads`] left.
 ///
 /// # Errors
 /// If several are asked for on a GPU, which runs micro-batches one after the other.
-pub fn workers(args: &DeviceArgs) -> Result<Workers> {
+pub fn num_workers(args: &DeviceArgs) -> Result<usize> {
     let threads = rayon::current_num_threads();
-    let count = match (args.device, args.workers.map(NonZeroUsize::get)) {
+    Ok(match (args.device, args.workers.map(NonZeroUsize::get)) {
         (device, None) if device.takes_workers() => threads.min(DEFAULT_MAX_WORKERS),
         (device, Some(count)) if device.takes_workers() => count,
         (_, None | Some(1)) => 1,
@@ -92,7 +102,15 @@ pub fn workers(args: &DeviceArgs) -> Result<Workers> {
                 "--workers {count}: {device} runs micro-batches one after the other; leave the option out"
             )
         }
-    };
+    })
+}
+
+/// The workers of `args`.
+///
+/// # Errors
+/// As [`num_workers`].
+pub fn workers(args: &DeviceArgs) -> Result<Workers> {
+    let (count, threads) = (num_workers(args)?, rayon::current_num_threads());
     #[cfg(feature = "tch")]
     if args.device == Device::Tch {
         return workers_of_libtorch(count, threads);

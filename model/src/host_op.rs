@@ -49,10 +49,22 @@ pub(crate) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
     None
 }
 
+/// Whether [`apply`] computes for tensors of `B`.
+#[cfg(any(feature = "flex", test))]
+pub(crate) fn serves<B: Backend>() -> bool {
+    on_flex::serves::<B>()
+}
+
+/// Not, as no backend is compiled whose arrays are in the processor's memory.
+#[cfg(not(any(feature = "flex", test)))]
+pub(crate) fn serves<B: Backend>() -> bool {
+    false
+}
+
 /// The one place of this crate that knows a backend.
 #[cfg(any(feature = "flex", test))]
 mod on_flex {
-    use std::any::Any;
+    use std::any::{Any, TypeId};
 
     use burn::{
         backend::{
@@ -71,6 +83,11 @@ mod on_flex {
 
     /// An array that may be part of a graph.
     type Learning = FloatTensor<Autodiff<Flex>>;
+
+    pub(super) fn serves<B: Backend>() -> bool {
+        let backend = TypeId::of::<B>();
+        backend == TypeId::of::<Flex>() || backend == TypeId::of::<Autodiff<Flex>>()
+    }
 
     pub(super) fn apply<B: Backend, O: HostOp<N>, const N: usize>(
         op: &O,

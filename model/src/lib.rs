@@ -21,6 +21,7 @@ mod group_layout;
 mod host_op;
 mod lanes;
 pub mod lora;
+pub mod memory;
 pub mod output_head;
 pub mod precision;
 pub mod processor;

@@ -50,7 +50,7 @@ struct Normalized {
 
 /// Rows whose share of the weight's gradient is summed by itself: by their number, so that sums round alike on any number
 /// of threads.
-const ROWS_AT_ONCE: usize = 64;
+pub(crate) const ROWS_AT_ONCE: usize = 64;
 
 impl HostOp<2> for Normalized {
     /// What each row is multiplied by.

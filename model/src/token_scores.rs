@@ -166,9 +166,14 @@ pub(crate) fn chunks<B: Backend>(
     options: LogProbOptions,
 ) -> Vec<Range<usize>> {
     let [num_tokens, _] = hidden.dims();
-    let fitting = || LOGITS_BYTES / (head.vocab_size() * hidden.dtype().size()).max(1);
-    let size = options.logits_at_once.unwrap_or_else(fitting).max(1);
+    let size = rows_at_once(head.vocab_size(), hidden.dtype().size(), options);
     (0..num_tokens).step_by(size).map(|start| start..(start + size).min(num_tokens)).collect()
+}
+
+/// How many rows of logits there are at a time, if a number takes `number_bytes`.
+pub(crate) fn rows_at_once(vocab_size: usize, number_bytes: usize, options: LogProbOptions) -> usize {
+    let fitting = || LOGITS_BYTES / (vocab_size * number_bytes).max(1);
+    options.logits_at_once.unwrap_or_else(fitting).max(1)
 }
 
 #[cfg(test)]

@@ -50,17 +50,12 @@ pub(crate) fn init_model<B: Backend>(
         vision_start: special.vision_start,
         vision_end: special.vision_end,
     };
-    let (text, vision) = sizes(init, vocab_size);
-    let Value::Object(raw) = Qwen25VlConfig::to_json(&text, &vision, init.tie_word_embeddings, special)
-    else {
-        unreachable!("to_json gives an object");
-    };
     let generation =
         serde_json::json!({"eos_token_id": [special.eos, special.pad], "pad_token_id": special.pad});
     let path = folder.join("generation_config.json");
     fs::write(&path, format!("{generation:#}\n")).with_context(|| path.display().to_string())?;
 
-    let config = Qwen25VlConfig::from_json(&raw, &folder.join("config.json"))?;
+    let config = config_of(init, vocab_size, special, &folder.join("config.json"))?;
     let model = init_random(
         Qwen25Vl::<B>::new(&config, device),
         derive_seed(seed, "weights", 0),
@@ -70,6 +65,26 @@ pub(crate) fn init_model<B: Backend>(
     save_into(&model, &source, SavePrecision::F32, folder)?;
     fs::rename(temporary.keep(), dir).with_context(|| dir.display().to_string())?;
     fs::File::open(parent).and_then(|folder| folder.sync_all()).with_context(|| parent.display().to_string())
+}
+
+/// The sizes that a model will have, but for its vocabulary, which may stay smaller.
+pub(crate) fn planned(init: &ModelInit) -> Result<Qwen25VlConfig> {
+    let special = SpecialTokenIds { pad: 0, eos: 0, image: 0, video: 0, vision_start: 0, vision_end: 0 };
+    config_of(init, init.vocab_size, special, Path::new("model.init"))
+}
+
+fn config_of(
+    init: &ModelInit,
+    vocab_size: usize,
+    special: SpecialTokenIds,
+    path: &Path,
+) -> Result<Qwen25VlConfig> {
+    let (text, vision) = sizes(init, vocab_size);
+    let Value::Object(raw) = Qwen25VlConfig::to_json(&text, &vision, init.tie_word_embeddings, special)
+    else {
+        unreachable!("to_json gives an object");
+    };
+    Ok(Qwen25VlConfig::from_json(&raw, path)?)
 }
 
 fn training_texts(train: &[DataFile]) -> Result<Vec<String>> {

@@ -14,7 +14,7 @@ mod reward;
 pub(crate) use data::{DataFile, EvalSplit, MixtureStream, open_eval, open_train};
 pub use embedder::open_embedder;
 pub(crate) use experts::{forecast, open_experts};
-pub(crate) use init_model::init_model;
+pub(crate) use init_model::{init_model, planned};
 pub(crate) use judge::open_judge;
 pub(crate) use lengths::{Counted, MAX_TOLD, count_prompts};
 pub(crate) use loss::{dynamic_sampling, grpo_config};

@@ -14,7 +14,7 @@ use medgrpo_model::{
     generation_config::read_stop_ids,
     group_gradients::Kept,
     lora::Adaptable,
-    qwen2_5_vl::Qwen25Vl,
+    qwen2_5_vl::{Qwen25Vl, Qwen25VlConfig},
     weights::SavePrecision,
 };
 use medgrpo_trainers::{
@@ -116,7 +116,7 @@ impl Job for TrainJob<'_> {
             let tasks = split.file.tasks.clone();
             split.file.keep_what_fits(&tasks, &preparer, on_bad_row)?;
         }
-        adapted_layers::<B::InnerBackend>(experiment, &start.dir(), device)?;
+        adapted_layers::<B::InnerBackend>(experiment, &Qwen25VlConfig::from_dir(&start.dir())?, device)?;
         best::check_records(experiment, &self.eval)?;
         // Whatever is wrong with the data is known by now: a run that is refused leaves no run behind.
         self.run_dir.claim(experiment, &self.environment)?;

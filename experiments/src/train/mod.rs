@@ -12,7 +12,7 @@ mod start_model;
 mod summary;
 
 pub(crate) use best::check_records;
-pub(crate) use stage_model::adapted_layers;
+pub(crate) use stage_model::{AdaptedLayers, adapted_layers};
 
 use std::path::Path;
 

@@ -44,18 +44,18 @@ pub(super) struct StageModels<'a> {
 }
 
 /// Layers by published name, with their sizes, `[input, output]`.
-type AdaptedLayers = BTreeMap<String, [usize; 2]>;
+pub(crate) type AdaptedLayers = BTreeMap<String, [usize; 2]>;
 
 /// The layers that the adapter of each stage sits on, with their sizes, found without weights.
 ///
 /// # Errors
-/// An adapter that does not fit the model of `dir`.
+/// An adapter that does not fit the model of `config`.
 pub(crate) fn adapted_layers<B: Backend>(
     experiment: &Experiment,
-    dir: &Path,
+    config: &Qwen25VlConfig,
     device: &B::Device,
 ) -> Result<Vec<Option<AdaptedLayers>>> {
-    let model = Qwen25Vl::<B>::new(&Qwen25VlConfig::from_dir(dir)?, device);
+    let model = Qwen25Vl::<B>::new(config, device);
     let layers = |(index, stage): (usize, &Stage)| {
         let lora = stage.lora.as_ref()?;
         Some(model.lora_layers(lora).with_context(|| format!("stage.{index}.lora")))

@@ -11,6 +11,7 @@ mod mask;
 
 use burn::tensor::{Tensor, backend::Backend};
 
+pub(crate) use self::fused::Working;
 pub use self::mask::Mask;
 pub(crate) use self::mask::PassMask;
 

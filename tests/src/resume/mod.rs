@@ -10,6 +10,7 @@ mod from_nothing;
 mod kills;
 mod kl_in_reward;
 mod lengths;
+mod memory;
 mod replayed;
 mod rescored;
 mod side_by_side;

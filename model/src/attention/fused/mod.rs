@@ -6,10 +6,12 @@
 mod block;
 mod products;
 mod weights;
+mod working;
 
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
+pub(crate) use self::working::Working;
 use self::{
     block::{Block, Unit},
     weights::Normalizer,
@@ -101,16 +103,18 @@ impl<const N: usize> HostOp<N> for GroupAttention {
             .map(|place| {
                 let (unit, part) = (place / num_parts, place % num_parts);
                 let unit = Unit::new(self, unit, &query, inputs);
-                let mut sum = Gradients::new(self);
-                for block in part * num_blocks / num_parts..(part + 1) * num_blocks / num_parts {
+                let blocks = part * num_blocks / num_parts..(part + 1) * num_blocks / num_parts;
+                let mut sum = Gradients::new(self, blocks.len());
+                for block in blocks {
                     Block::new(&unit, block).add_gradients(normalizers, &grad, &mut sum);
                 }
                 sum
             })
             .collect();
-        let rows: Vec<f32> = parts.iter().flat_map(|part| part.query.iter().copied()).collect();
+        let mut rows = Vec::with_capacity(query.len());
+        parts.iter().for_each(|part| rows.extend_from_slice(&part.query));
         let query = self.by_token(&rows, self.heads.scale() as f32);
-        let mut rest = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        let mut rest = Gradients::lens(self).map(|len| Vec::with_capacity(len * self.num_units()));
         for parts in parts.chunks(num_parts) {
             for (place, all) in rest.iter_mut().enumerate() {
                 let start = all.len();
@@ -135,10 +139,20 @@ struct Gradients {
 }
 
 impl Gradients {
-    fn new(sizes: &GroupAttention) -> Self {
+    /// Of `num_blocks` blocks of a unit.
+    fn new(sizes: &GroupAttention, num_blocks: usize) -> Self {
+        let rows = (num_blocks * sizes.block_len()).min(sizes.unit_len());
+        Self {
+            query: Vec::with_capacity(rows * sizes.heads.dim),
+            keys_values: Self::lens(sizes).map(|len| vec![0.0; len]),
+        }
+    }
+
+    /// Lengths of a unit's `keys_values`.
+    fn lens(sizes: &GroupAttention) -> [usize; 4] {
         let own = sizes.rows.completions * sizes.own_len * sizes.heads.dim;
         let prompt = sizes.prompt_len * sizes.heads.dim;
-        Self { query: Vec::new(), keys_values: [own, own, prompt, prompt].map(|len| vec![0.0; len]) }
+        [own, own, prompt, prompt]
     }
 }
 

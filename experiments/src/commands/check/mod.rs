@@ -1,5 +1,7 @@
 //! `medgrpo check`: everything that can be found wrong with an experiment in seconds, without loading weights.
 
+mod memory;
+
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -15,35 +17,49 @@ use crate::{
         self,
         resolved::{Experiment, ModelSource, OnBadRow, Stage},
     },
-    device::{Job, run_on_cpu},
+    device::{Job, habits, num_workers, run_on_cpu, use_threads},
     print,
-    train::{adapted_layers, check_records},
+    train::{AdaptedLayers, adapted_layers, check_records},
 };
+use memory::{Lengths, Place};
 
 /// Token counts are taken of at most this many rows of a file, spread evenly.
 const MAX_COUNTED_ROWS: usize = 2_000;
 
 pub(super) fn run(args: &CheckArgs) -> Result<()> {
     let experiment = config::load(&args.config, &args.overrides)?;
+    use_threads(args.device.threads)?;
     print(&format!("{}: the config is valid", args.config.display()));
-    let preparer = match &experiment.model {
-        ModelSource::Path(dir) => Some(check_model(&experiment, dir)?),
-        ModelSource::Init(_) => {
+    let (model, preparer) = match &experiment.model {
+        ModelSource::Path(dir) => (check_model(dir)?, Some(build::preparer(&experiment, dir)?)),
+        ModelSource::Init(init) => {
             print("model: made from nothing; tokens can be counted once its tokenizer is trained");
-            None
+            (build::planned(init)?, None)
         }
     };
+    let adapters = run_on_cpu(CheckAdapters { experiment: &experiment, config: &model })?;
     let files = experiment.data.train.iter().map(|file| (&file.file, &file.root));
     let files = files.chain(experiment.data.eval.iter().map(|file| (&file.file, &file.root)));
-    let mut num_problems = 0;
+    let (mut num_problems, mut longest) = (0, Longest::default());
     for (file, root) in files {
         if experiment.practice.is_some() && !file.exists() {
             print(&format!("{}: not there yet; the practice set will be rendered", file.display()));
             continue;
         }
-        num_problems += check_file(file, root, preparer.as_ref())?;
+        num_problems += check_file(file, root, preparer.as_ref(), &mut longest)?;
     }
     forecast_judges(&experiment)?;
+    let place = Place {
+        habits: habits(args.device.device),
+        threads: rayon::current_num_threads(),
+        workers: num_workers(&args.device)?,
+        is_processor: args.device.device.takes_workers(),
+    };
+    let lengths = Lengths {
+        prompt: longest.prompt.unwrap_or(experiment.data.max_prompt_tokens),
+        answer: longest.answer,
+    };
+    memory::tell(&experiment, &model, &adapters, lengths, place);
     // A file with bad rows is told of below.
     let has_best = experiment.stages.iter().any(|stage| stage.trainer.metric_for_best_model.is_some());
     if has_best && num_problems == 0 && experiment.data.eval.iter().all(|file| file.file.exists()) {
@@ -92,7 +108,7 @@ fn forecast_judges(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
-fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {
+fn check_model(dir: &Path) -> Result<Qwen25VlConfig> {
     let config = Qwen25VlConfig::from_dir(dir)?;
     let layout = CheckpointLayout::read(dir)?;
     let num_parameters: usize =
@@ -105,22 +121,21 @@ fn check_model(experiment: &Experiment, dir: &Path) -> Result<SamplePreparer> {
         config.text.num_hidden_layers,
         config.text.hidden_size
     ));
-    run_on_cpu(CheckAdapters { experiment, dir })?;
-    build::preparer(experiment, dir)
+    Ok(config)
 }
 
 /// Tells of the adapter of each stage, on a model without weights.
 struct CheckAdapters<'a> {
     experiment: &'a Experiment,
-    dir: &'a Path,
+    config: &'a Qwen25VlConfig,
 }
 
 impl Job for CheckAdapters<'_> {
-    type Output = ();
+    type Output = Vec<Option<AdaptedLayers>>;
 
-    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<()> {
-        let stages = adapted_layers::<B::InnerBackend>(self.experiment, self.dir, device)?;
-        for (stage, layers) in self.experiment.stages.iter().zip(stages) {
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<Self::Output> {
+        let stages = adapted_layers::<B::InnerBackend>(self.experiment, self.config, device)?;
+        for (stage, layers) in self.experiment.stages.iter().zip(&stages) {
             let (Some(lora), Some(layers)) = (&stage.lora, layers) else { continue };
             let num_parameters: usize =
                 layers.values().map(|[input, output]| lora.r * (input + output)).sum();
@@ -132,12 +147,24 @@ impl Job for CheckAdapters<'_> {
                 num_parameters as f64 / 1e6
             ));
         }
-        Ok(())
+        Ok(stages)
     }
 }
 
+/// The most tokens that were counted, if any were.
+#[derive(Default)]
+struct Longest {
+    prompt: Option<usize>,
+    answer: Option<usize>,
+}
+
 /// Tells of every bad row; returns their number.
-fn check_file(path: &Path, root: &Path, preparer: Option<&SamplePreparer>) -> Result<usize> {
+fn check_file(
+    path: &Path,
+    root: &Path,
+    preparer: Option<&SamplePreparer>,
+    longest: &mut Longest,
+) -> Result<usize> {
     let file = MedVidBenchFile::open(path, root)?;
     let problems = file.check(MediaCheck::Headers);
     for problem in problems.iter().take(MAX_TOLD) {
@@ -152,17 +179,39 @@ fn check_file(path: &Path, root: &Path, preparer: Option<&SamplePreparer>) -> Re
     }
     let mut num_problems = problems.len();
     print(&format!("{}: {} rows, {} bad", path.display(), file.len(), problems.len()));
+    let count = file.len().min(MAX_COUNTED_ROWS);
+    let rows: Vec<usize> = (0..count).map(|number| number * file.len() / count).collect();
+    longest.answer = longest.answer.max(longest_answer(&file, &rows, preparer));
     if let Some(preparer) = preparer {
-        num_problems += count_tokens(&file, preparer);
+        num_problems += count_tokens(&file, &rows, preparer, longest);
     }
     Ok(num_problems)
 }
 
+/// Tokens of the longest answer; of a tokenizer that is not there yet as many as bytes, which it cannot exceed.
+fn longest_answer(
+    file: &MedVidBenchFile,
+    rows: &[usize],
+    preparer: Option<&SamplePreparer>,
+) -> Option<usize> {
+    let answers = rows.iter().filter_map(|&row| file.get(row).ok()?.answer);
+    let count = |answer: String| match preparer {
+        Some(preparer) => preparer.processor.tokenizer().encode(&answer).ok().map(|ids| ids.len()),
+        None => Some(answer.len()),
+    };
+    // And the token that ends it.
+    answers.filter_map(count).max().map(|longest| longest + 1)
+}
+
 /// Counts prompt tokens; returns the number of rows that are too long or cannot be counted.
-fn count_tokens(file: &MedVidBenchFile, preparer: &SamplePreparer) -> usize {
-    let count = file.len().min(MAX_COUNTED_ROWS);
-    let rows: Vec<usize> = (0..count).map(|number| number * file.len() / count).collect();
-    let Counted { tokens, problems } = build::count_prompts(file, &rows, preparer);
+fn count_tokens(
+    file: &MedVidBenchFile,
+    rows: &[usize],
+    preparer: &SamplePreparer,
+    longest: &mut Longest,
+) -> usize {
+    let Counted { tokens, problems } = build::count_prompts(file, rows, preparer);
+    longest.prompt = longest.prompt.max(tokens.last().copied());
     if let (Some(median), Some(max)) = (tokens.get(tokens.len() / 2), tokens.last()) {
         print(&format!("  prompt tokens over {} rows: median {median}, longest {max}", tokens.len()));
     }
