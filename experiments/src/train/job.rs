@@ -28,6 +28,7 @@ use medgrpo_trainers::{
 };
 
 use super::{
+    BASE_LABEL, CONSTANT_LABEL,
     best::{self, BestWatch},
     checkpoints::newest,
     evaluation::{Evaluator, SplitResult},
@@ -50,9 +51,6 @@ use crate::{
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, write_folder},
     stop,
 };
-
-/// The label of the model before any stage.
-const BASE: &str = "base";
 
 /// Copies the files of one folder into another.
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
@@ -146,10 +144,10 @@ impl Job for TrainJob<'_> {
         let mut columns: Vec<(String, Vec<SplitResult>)> = Vec::new();
         if let Some(evaluator) = &evaluator {
             let limit = evaluator.settings.limit;
-            columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
+            columns.push((CONSTANT_LABEL.to_owned(), evaluator.baseline(&self.train, limit)?));
             if evaluator.settings.before {
                 let base = || Ok(Qwen25Vl::<B::InnerBackend>::from_dir(&start_dir, device)?.0);
-                columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
+                columns.push((BASE_LABEL.to_owned(), evaluator.run(BASE_LABEL, limit, base, device)?));
             }
         }
 
