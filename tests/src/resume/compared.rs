@@ -100,7 +100,7 @@ fn runs_of_two_recipes_and_two_seeds_are_two_variants() {
         assert!((drawn.as_f64().unwrap() - mean).abs() < 1e-12);
     }
     let page = std::fs::read_to_string(folder.join("index.html")).unwrap();
-    assert!(page.contains("recipe.type = medgrpo") && page.contains("data:image/svg+xml"));
+    assert!(page.contains("recipe.type = medgrpo") && page.contains("svg+xml;base64,"));
 
     // The same as JSON, into the same folder; and what is refused.
     let output =

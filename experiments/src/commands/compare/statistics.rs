@@ -53,11 +53,15 @@ impl Estimate {
         self.interval.map(|interval| (interval.high - interval.low) / 2.0)
     }
 
+    /// Whether the runs differ at all.
+    pub(super) fn has_spread(&self) -> bool {
+        self.interval.is_some_and(|Interval { low, high }| high - low > SMALLEST_WIDTH)
+    }
+
     /// Whether 0 lies outside of the interval. Runs that all give the same number have no spread to judge by: they
     /// exclude nothing.
     pub(super) fn excludes_zero(&self) -> bool {
-        self.interval
-            .is_some_and(|Interval { low, high }| high - low > SMALLEST_WIDTH && (low > 0.0 || high < 0.0))
+        self.has_spread() && self.interval.is_some_and(|Interval { low, high }| low > 0.0 || high < 0.0)
     }
 }
 

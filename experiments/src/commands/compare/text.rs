@@ -185,8 +185,7 @@ fn differences(
         let mut line = vec![marked(row)];
         for &index in variants {
             let estimate = of(&row.cells[index]);
-            num_intervals +=
-                usize::from(estimate.as_ref().is_some_and(|estimate| estimate.interval.is_some()));
+            num_intervals += usize::from(estimate.as_ref().is_some_and(Estimate::has_spread));
             line.push(difference(estimate.as_ref(), comparison.variants[index].num_evaluated()));
         }
         rows.push(line);
