@@ -146,7 +146,7 @@ fn metrics(runs: &[&Run]) -> Vec<Metric> {
     found
 }
 
-/// Whether runs of one seed had the same numbers before their last stage, in whatever variant.
+/// Whether all variants come to their last stage in the same way, and runs of one seed with the same numbers.
 fn starts_are_shared(variants: &[Variant], metrics: &[Metric]) -> bool {
     let before = |run: &Run| -> Vec<Option<f64>> {
         metrics.iter().map(|metric| run.value(Model::Before, metric)).collect()
@@ -155,8 +155,15 @@ fn starts_are_shared(variants: &[Variant], metrics: &[Metric]) -> bool {
     let runs: Vec<&Run> = variants.iter().flat_map(|variant| &variant.runs).filter(has_one).collect();
     runs.iter().enumerate().all(|(index, run)| {
         let mut same_seed = runs[..index].iter().filter(|other| other.replicate == run.replicate);
-        same_seed.all(|other| before(other) == before(run))
+        way_to_last_stage(run).eq(way_to_last_stage(runs[0]))
+            && same_seed.all(|other| before(other) == before(run))
     })
+}
+
+/// The settings that the model before the last stage depends on.
+fn way_to_last_stage(run: &Run) -> impl Iterator<Item = (&String, &String)> {
+    let last_stage = format!("stage.{}.", run.stages.len() - 1);
+    run.settings.iter().filter(move |(key, _)| !key.starts_with(&last_stage) && !key.starts_with("alarms."))
 }
 
 /// Numbers before the last stage, each seed once.

@@ -172,6 +172,9 @@ fn models_with_starts_of_their_own_have_columns_of_their_own() {
     assert_eq!(means.collect::<Vec<_>>(), [0.5, 0.65]);
     let told = scene.compare(&runs, "out", &[]).unwrap();
     assert_eq!(told["variants"][0]["name"], "model.path = checkpoints/a");
+    // No seed in common is no sign of a common start.
+    let apart = [runs[0].clone(), scene.run("c", &["model.path=checkpoints/b", "seed=1"], 0.7)];
+    assert_eq!(table::rows(&read(&apart), None)[0].before, None);
     // Without the key they are two runs of one seed.
     let error = scene.refusal(&runs, &["--ignore=model.path"]);
     assert!(error.contains("the same experiment with the same seed (seed 0)"), "{error}");
