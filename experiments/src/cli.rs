@@ -2,12 +2,14 @@
 
 #![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
 
+mod compare;
 mod eval;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use compare::CompareArgs;
 pub use eval::{EvalArgs, JudgeArgs, RulesArg, SubmitArgs};
 
 use crate::device::Device;
@@ -54,6 +56,8 @@ pub enum Command {
     /// What another recipe would make of a run's recorded completions: advantages, losses and weights in the gradient,
     /// without a model
     Replay(ReplayArgs),
+    /// Finished runs side by side: variants over their seeds, with intervals and curves
+    Compare(CompareArgs),
     /// What answers are worth: the ten numbers of the leaderboard, by its rules or strict ones
     Eval(EvalArgs),
     /// Write or look through a file for the leaderboard

@@ -63,6 +63,8 @@ pub const CONFIG_FILE: &str = "config.toml";
 pub const ENVIRONMENT_FILE: &str = "environment.json";
 /// One line per logged step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// The numbers of every model on every split, with the scores behind them.
+pub const EVALUATION_FILE: &str = "evaluation.json";
 /// One line per group of completions.
 pub const ROLLOUTS_FILE: &str = "rollouts.jsonl";
 /// The curves.

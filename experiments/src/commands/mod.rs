@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod check;
+mod compare;
 mod data;
 mod eval;
 mod generate;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Submit(args) => submit::run(&args),
         Command::Data(DataCommand::Synth(args)) => data::synth(&args),

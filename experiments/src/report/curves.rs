@@ -1,4 +1,5 @@
-//! The curves of a run as one SVG: a block per stage, in it a small panel per metric. SVG needs no font to be written.
+//! Curves as one SVG: blocks under headings (a run's stages), in them a small panel per metric. SVG needs no font to be
+//! written.
 
 use std::ops::Range;
 
@@ -49,20 +50,29 @@ pub fn curves_svg(history: &History, stage_names: &[String]) -> Result<String, R
             let name = stage_names.get(index).map_or_else(|| format!("stage {index}"), Clone::clone);
             (name, panels(stage))
         })
-        .filter(|(_, panels)| !panels.is_empty())
         .collect();
+    blocks_svg(&stages)
+}
+
+/// Draws blocks of panels below each other, each under its heading; blocks without panels are left out.
+///
+/// # Errors
+///
+/// If the drawing library refuses.
+pub(crate) fn blocks_svg(blocks: &[(String, Vec<Panel>)]) -> Result<String, ReportError> {
+    let blocks: Vec<_> = blocks.iter().filter(|(_, panels)| !panels.is_empty()).collect();
     let num_rows = |panels: &[Panel]| panels.len().div_ceil(NUM_COLUMNS) as u32;
-    let height: u32 = stages.iter().map(|(_, panels)| HEADING_HEIGHT + num_rows(panels) * PANEL.1).sum();
+    let height: u32 = blocks.iter().map(|(_, panels)| HEADING_HEIGHT + num_rows(panels) * PANEL.1).sum();
     let size = (NUM_COLUMNS as u32 * PANEL.0 + 2 * MARGIN, height.max(HEADING_HEIGHT) + 2 * MARGIN);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE).map_err(refused)?;
-        if stages.is_empty() {
+        if blocks.is_empty() {
             write(&root, "no metrics yet", (MARGIN as i32, MARGIN as i32), 24, INK)?;
         }
         let mut top = MARGIN;
-        for (name, panels) in &stages {
+        for (name, panels) in blocks {
             write(&root, name, (MARGIN as i32 + 10, top as i32 + 14), 32, INK)?;
             top += HEADING_HEIGHT;
             for (index, panel) in panels.iter().enumerate() {

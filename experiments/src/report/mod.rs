@@ -11,10 +11,12 @@ mod panels;
 mod sample;
 mod table;
 
+pub(crate) use curves::blocks_svg;
 pub use curves::curves_svg;
 pub use histogram::{Histogram, histograms_svg};
 pub use history::{History, StageHistory};
 pub use page::{Page, TextTable, page_html};
+pub(crate) use panels::{Panel, Series, title};
 pub use sample::{Answer, BoxAt, Frame, SampleCard};
 pub(crate) use table::aligned;
 pub use table::{Column, EvaluationTable, Row};

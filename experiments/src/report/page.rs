@@ -21,12 +21,14 @@ pub struct Page {
     pub alarms: Vec<(String, String)>,
     /// The evaluation.
     pub table: Option<EvaluationTable>,
+    /// Tables that come before the curves.
+    pub first_tables: Vec<TextTable>,
     /// The curves, as [`curves_svg`](super::curves_svg) draws them.
     pub curves_svg: Option<String>,
     /// Calibrations of rewards: the stage's name, and the distributions as [`histograms_svg`](super::histograms_svg) draws
     /// them.
     pub calibrations: Vec<(String, String)>,
-    /// Further tables.
+    /// Tables that come after them.
     pub tables: Vec<TextTable>,
     /// Samples with their answers.
     pub cards: Vec<SampleCard>,
@@ -96,6 +98,7 @@ pub fn page_html(page: &Page) -> Result<String, ReportError> {
         table => table,
         curves => curves,
         pictures => pictures,
+        first_tables => page.first_tables,
         tables => page.tables,
         cards => cards,
         config_toml => page.config_toml,
@@ -111,6 +114,16 @@ mod tests {
     use super::*;
     use crate::report::{Answer, BoxAt, Frame, Row};
 
+    fn text_table(text: &str) -> TextTable {
+        let text = text.to_owned();
+        TextTable {
+            title: text.clone(),
+            legend: text.clone(),
+            head: vec![text.clone()],
+            rows: vec![vec![text]],
+        }
+    }
+
     fn hostile() -> Page {
         let bad = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>".to_owned();
         Page {
@@ -121,14 +134,10 @@ mod tests {
                 columns: EvaluationTable::columns_of(false, true, std::slice::from_ref(&bad)),
                 rows: vec![Row { metric: bad.clone(), num_records: 1, values: vec![Some(0.0), Some(1.0)] }],
             }),
+            first_tables: vec![text_table(&bad)],
             curves_svg: Some(bad.clone()),
             calibrations: vec![(bad.clone(), bad.clone())],
-            tables: vec![TextTable {
-                title: bad.clone(),
-                legend: bad.clone(),
-                head: vec![bad.clone()],
-                rows: vec![vec![bad.clone()]],
-            }],
+            tables: vec![text_table(&bad)],
             cards: vec![SampleCard {
                 title: bad.clone(),
                 question: bad.clone(),

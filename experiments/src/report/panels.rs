@@ -10,16 +10,35 @@ use super::history::StageHistory;
 use crate::alarms;
 
 /// A line, and where it is a mean the band around it.
-pub(super) struct Series {
-    pub(super) label: String,
-    pub(super) points: Vec<(f64, f64)>,
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) label: String,
+    pub(crate) points: Vec<(f64, f64)>,
     /// (step, low, high)
-    pub(super) band: Vec<(f64, f64, f64)>,
+    pub(crate) band: Vec<(f64, f64, f64)>,
 }
 
-pub(super) struct Panel {
-    pub(super) title: String,
-    pub(super) series: Vec<Series>,
+/// Lines over the same steps.
+#[derive(Debug)]
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) series: Vec<Series>,
+}
+
+/// A metric in words, where a panel of its own shows it.
+pub(crate) fn title(metric: &str) -> &str {
+    match metric {
+        "completions/clipped_ratio" => "share of completions cut off",
+        "completions/mean_length" => "answer length in tokens",
+        "frac_effective_tokens" => "share of tokens with an advantage",
+        "frac_reward_zero_std" => "share of groups without a signal",
+        "grad_norm" => "gradient norm",
+        "kl" => "KL to the reference",
+        "learning_rate" => "learning rate",
+        "perf/tokens_per_sec" => "tokens per second",
+        "step_time" => "seconds of a step",
+        _ => metric,
+    }
 }
 
 /// What to draw of a stage, most telling first.
@@ -85,7 +104,7 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     }
     let (names, series) = family("eval/", "");
     take("evaluation", &names, series);
-    take("KL to the reference", &["kl"], alone("kl"));
+    take(title("kl"), &["kl"], alone("kl"));
     take("entropy", &["entropy"], alone("entropy"));
     let lengths = ["completions/mean_length", "completions/min_length", "completions/max_length"];
     let (low, high) = (points(lengths[1]), points(lengths[2]));
@@ -99,8 +118,9 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
         &lengths,
         vec![Series { label: String::new(), points: points(lengths[0]), band }],
     );
-    take("share of completions cut off", &["completions/clipped_ratio"], alone("completions/clipped_ratio"));
-    take("share of groups without a signal", &["frac_reward_zero_std"], alone("frac_reward_zero_std"));
+    for name in ["completions/clipped_ratio", "frac_reward_zero_std"] {
+        take(title(name), &[name], alone(name));
+    }
     let (names, series) = family("dynamic_sampling/frac_dropped/", "");
     for (task, series) in by_task(series) {
         take(&format!("share of groups dropped: {task}"), &names, series);
@@ -109,19 +129,20 @@ pub(super) fn panels(stage: &StageHistory) -> Vec<Panel> {
     take("share of tokens clipped", &names, series);
     let (names, series) = family(alarms::PREFIX, "");
     take("alarms that are on", &names, series);
-    take("gradient norm", &["grad_norm"], alone("grad_norm"));
-    take("learning rate", &["learning_rate"], alone("learning_rate"));
+    for name in ["grad_norm", "learning_rate"] {
+        take(title(name), &[name], alone(name));
+    }
 
     let (mut names, mut series) = family("time/", "");
     names.push("step_time");
     series.push(Series { label: "whole step".to_owned(), points: points("step_time"), band: Vec::new() });
-    take("seconds of a step", &names, series);
+    take(title("step_time"), &names, series);
 
     let (names, series) = family("perf/", "_mib");
     take("memory in MiB", &names, series);
-    take("tokens per second", &["perf/tokens_per_sec"], alone("perf/tokens_per_sec"));
+    take(title("perf/tokens_per_sec"), &["perf/tokens_per_sec"], alone("perf/tokens_per_sec"));
 
-    panels.extend(left.into_iter().map(|name| Panel { title: name.to_owned(), series: alone(name) }));
+    panels.extend(left.into_iter().map(|name| Panel { title: title(name).to_owned(), series: alone(name) }));
     panels
 }
 

@@ -28,6 +28,7 @@ use medgrpo_trainers::{
 };
 
 use super::{
+    BASE_LABEL, CONSTANT_LABEL,
     best::{self, BestWatch},
     checkpoints::newest,
     evaluation::{Evaluator, SplitResult},
@@ -51,9 +52,6 @@ use crate::{
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, write_folder},
     stop,
 };
-
-/// The label of the model before any stage.
-const BASE: &str = "base";
 
 /// Copies the files of one folder into another.
 fn copy_files(from: &Path, to: &Path) -> Result<()> {
@@ -152,10 +150,10 @@ impl Job for TrainJob<'_> {
         let mut columns: Vec<(String, Vec<SplitResult>)> = Vec::new();
         if let Some(evaluator) = &evaluator {
             let limit = evaluator.settings.limit;
-            columns.push(("constant".to_owned(), evaluator.baseline(&self.train, limit)?));
+            columns.push((CONSTANT_LABEL.to_owned(), evaluator.baseline(&self.train, limit)?));
             if evaluator.settings.before {
                 let base = || models.load::<B::InnerBackend>(&start_dir, device);
-                columns.push((BASE.to_owned(), evaluator.run(BASE, limit, base, device)?));
+                columns.push((BASE_LABEL.to_owned(), evaluator.run(BASE_LABEL, limit, base, device)?));
             }
         }
 

@@ -28,6 +28,11 @@ use crate::{
     run_dir::{CONFIG_FILE, RunDir},
 };
 
+/// What evaluations call the model before any stage.
+pub(crate) const BASE_LABEL: &str = "base";
+/// What they call the best constant answers of the training records.
+pub(crate) const CONSTANT_LABEL: &str = "constant";
+
 /// Runs or resumes an experiment.
 pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     use_threads(args.device.threads)?;

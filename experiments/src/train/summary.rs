@@ -11,6 +11,7 @@ use medgrpo_rewards::{
 use serde_json::{Value, json};
 
 use super::{
+    BASE_LABEL, CONSTANT_LABEL,
     best::{self, BestCheckpoint},
     evaluation::SplitResult,
 };
@@ -23,11 +24,9 @@ use crate::{
     predict::read_predictions,
     report::{EvaluationTable, History, Page, Row, SampleCard, TextTable, curves_svg, page_html},
     reward_check::reward_check_file,
-    run_dir::{CURVES_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
+    run_dir::{CURVES_FILE, EVALUATION_FILE, METRICS_FILE, PAGE_FILE, RunDir, write_atomic},
 };
 
-/// The evaluation of a run as a file.
-const EVALUATION_FILE: &str = "evaluation.json";
 /// Samples shown of each task.
 const CARDS_PER_TASK: usize = 3;
 
@@ -40,7 +39,7 @@ pub(super) fn write(
 ) -> Result<()> {
     let root = run_dir.path();
     let stages: Vec<String> = experiment.stages.iter().map(|stage| stage.name.clone()).collect();
-    let has_base = columns.iter().any(|(name, _)| name == "base");
+    let has_base = columns.iter().any(|(name, _)| name == BASE_LABEL);
     let table = EvaluationTable {
         columns: EvaluationTable::columns_of(!columns.is_empty(), has_base, &stages),
         rows: rows(columns),
@@ -61,12 +60,13 @@ pub(super) fn write(
     let curves = curves_svg(&history, &stages)?;
     write_atomic(&root.join(CURVES_FILE), curves.as_bytes())?;
     let labels: Vec<&str> =
-        columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "constant").collect();
+        columns.iter().map(|(name, _)| name.as_str()).filter(|name| *name != CONSTANT_LABEL).collect();
     let page = Page {
         title: root.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned()),
         facts: facts(experiment, &best::write(experiment, root)?),
         alarms: alarms(experiment, &history),
         table: (!columns.is_empty()).then_some(table),
+        first_tables: Vec::new(),
         curves_svg: Some(curves),
         calibrations: calibrations(root, &stages)?,
         tables: reward_checks(root, &stages)?,
