@@ -3,6 +3,7 @@
 use super::tape::{Asked, NUMBER, Order, Shadow, Tape, binary, in_order, new, unary};
 
 /// An operation of our own (docs/decisions/008), in numbers.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Own {
     /// Length of the output.
     pub(super) output: usize,
@@ -37,7 +38,7 @@ impl Tape {
                 asked.register(weight_node, of_weight);
             }
             if bias_node.is_some() {
-                let of_bias = asked.new(output);
+                let of_bias = asked.tensor(output);
                 asked.register(bias_node, of_bias);
             }
             drop(grad);
@@ -87,7 +88,7 @@ impl Tape {
             drop(grad);
             for ((node, len), value) in nodes.into_iter().zip(lens).zip([of_left, of_right]) {
                 let Some(value) = value else { continue };
-                let value = if value.len == len { value } else { asked.new(len) };
+                let value = if value.len == len { value } else { asked.tensor(len) };
                 asked.register(node, value);
             }
         })
@@ -107,7 +108,7 @@ impl Tape {
             for (((node, len), grad), other) in nodes.into_iter().zip(lens).zip(grads).zip(kept) {
                 let (Some(grad), Some(other)) = (grad, other) else { continue };
                 let value = binary(&arena, grad, &other);
-                let value = if value.len == len { value } else { asked.new(len) };
+                let value = if value.len == len { value } else { asked.tensor(len) };
                 asked.register(node, value);
             }
         })
@@ -127,13 +128,13 @@ impl Tape {
             drop(grad);
             let [of_left, of_right] = grads;
             if let (Some(grad), Some(right)) = (of_left, &kept_right) {
-                let inverse = asked.new(right.len);
+                let inverse = asked.tensor(right.len);
                 asked.register(nodes[0], binary(&arena, grad, &inverse));
             }
             if let (Some(grad), Some(left)) = (of_right, kept_left) {
                 let negated = unary(&arena, left);
                 let value = binary(&arena, grad, &negated);
-                let value = if value.len == right_len { value } else { asked.new(right_len) };
+                let value = if value.len == right_len { value } else { asked.tensor(right_len) };
                 asked.register(nodes[1], value);
             }
         })
@@ -147,9 +148,9 @@ impl Tape {
         let out = unary(&arena, x);
         self.step(out, &[node], move |asked, grad| {
             let made: Vec<Shadow> =
-                kept.iter().flat_map(|x| (0..working).map(|_| asked.new(x.len))).collect();
+                kept.iter().flat_map(|x| (0..working).map(|_| asked.tensor(x.len))).collect();
             drop(kept);
-            let value = binary(&arena, grad, made.first().unwrap_or(&asked.new(0)));
+            let value = binary(&arena, grad, made.first().unwrap_or(&asked.tensor(0)));
             asked.register(node, value);
         })
     }
@@ -168,7 +169,7 @@ impl Tape {
         let out = self.tensor(output);
         drop(x);
         self.step(out, &[node], move |asked, grad| {
-            let ones = asked.new(len);
+            let ones = asked.tensor(len);
             drop(grad);
             asked.register(node, ones);
         })
@@ -231,7 +232,7 @@ impl Tape {
         drop(x);
         self.step(out, &[node], move |asked, grad| {
             let zeros = asked.product(whole);
-            let found = asked.new(whole);
+            let found = asked.tensor(whole);
             drop((zeros, grad));
             asked.register(node, found);
         })
@@ -243,7 +244,7 @@ impl Tape {
         let out = self.tensor(len);
         drop(x);
         self.step(out, &[node], move |asked, grad| {
-            let back = asked.new(len);
+            let back = asked.tensor(len);
             drop(grad);
             asked.register(node, back);
         })
@@ -262,7 +263,7 @@ impl Tape {
         self.step(out, &nodes, move |asked: &mut Asked, grad| {
             let (inputs, out, kept) = state;
             let grad = in_order(&arena, grad);
-            let found = inputs.each_ref().map(|input| asked.new(input.len));
+            let found = inputs.each_ref().map(|input| asked.tensor(input.len));
             arena.pass(backward * NUMBER);
             for (node, value) in nodes.into_iter().zip(found) {
                 asked.register(node, value);

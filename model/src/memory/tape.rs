@@ -69,7 +69,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// A tensor of its own.
-    pub(super) fn new(&self, len: usize) -> Shadow {
+    pub(super) fn tensor(&self, len: usize) -> Shadow {
         new(&self.arena, len)
     }
 
@@ -166,7 +166,7 @@ impl Tape {
         let mut steps = self.steps.take();
         let mut asked = Asked { arena: self.arena.clone(), by_node: HashMap::new() };
         let Some(first) = root.node else { return asked };
-        let ones = asked.new(root.len);
+        let ones = asked.tensor(root.len);
         asked.register(root.node, ones);
         drop(root);
         let mut by_depth: Vec<Vec<(usize, Backward)>> = Vec::new();

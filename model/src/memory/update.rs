@@ -105,7 +105,7 @@ impl Update<'_> {
         let loss = if self.chunks().len() == 1 {
             self.loss(&tape, &head, hidden)
         } else {
-            let asked = self.through_head(hidden.clone().detached(), &mut sum);
+            let asked = self.through_head(&hidden.clone().detached(), &mut sum);
             asked_of(&tape, hidden, asked)
         };
         let found = tape.gradients(loss);
@@ -128,8 +128,8 @@ impl Update<'_> {
         let hidden = self.last_layer(&plain, last, &weights(last), streams.clone());
 
         let mut sum = Sum::default();
-        let hidden = plain.select(hidden, self.num_tokens() * self.model.hidden);
-        let asked = self.through_head(hidden, &mut sum);
+        let len = self.num_tokens() * self.model.hidden;
+        let asked = self.through_head(&plain.select(hidden, len), &mut sum);
         let mut asked = self.through_layer(last, streams, &mut sum, |tape, weights, streams| {
             let hidden = self.last_layer(tape, last, weights, streams);
             let padded = tape.select(asked, hidden.len);
@@ -169,7 +169,7 @@ impl Update<'_> {
     }
 
     /// See `Staged::through_head`.
-    fn through_head(&self, hidden: Shadow, sum: &mut Sum) -> Shadow {
+    fn through_head(&self, hidden: &Shadow, sum: &mut Sum) -> Shadow {
         let chunks = self.chunks();
         let whole = chunks.len() == 1;
         let learns = self.model.learns.language_model;
