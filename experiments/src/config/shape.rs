@@ -211,9 +211,9 @@ mod tests {
         let names: Vec<_> = shape.keys().iter().map(|key| key.name.as_str()).collect();
         assert_eq!(
             names,
-            ["seed", "out", "practice", "model", "data", "video", "stage", "evaluate", "alarms"]
+            ["seed", "out", "bf16", "practice", "model", "data", "video", "stage", "evaluate", "alarms"]
         );
-        let stage = &shape.keys()[6].shape;
+        let stage = &shape.keys()[7].shape;
         let Shape::List(stage) = stage else { panic!("stage is {stage:?}") };
         let recipe = &stage.keys()[1];
         assert!(recipe.required);

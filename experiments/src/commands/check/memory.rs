@@ -7,6 +7,7 @@ use medgrpo_model::{
     qwen2_5_vl::Qwen25VlConfig,
     trainable::Trainable,
 };
+use medgrpo_trainers::cut::Limits;
 
 use crate::{
     config::resolved::{Evaluate, Experiment, Policy, Stage, recipe::KlIn},
@@ -121,6 +122,9 @@ pub(super) fn tell(
             times(parts.evaluation),
             size(parts.step)
         ));
+        if experiment.bf16 {
+            print("  these are figures of f32; what bf16 changes is not forecast");
+        }
         if let Some(machine) = machine.filter(|machine| peak as u64 > *machine) {
             let remedies = passes.remedies(stage, when, place).join(", ");
             print(&format!(
@@ -187,17 +191,33 @@ impl<'a> Passes<'a> {
                     .is_some_and(|policy| policy.beta != 0.0 && policy.kl_in != Some(KlIn::Reward)),
             })
         };
-        let micro_batch = trainer.micro_batch_size;
-        let (update, num_updates) = if group <= micro_batch {
-            let at_once = (micro_batch / group).min(prompts);
-            (pass(at_once, group, completion_tokens)?, prompts.div_ceil(at_once))
-        } else {
-            let parts = group.div_ceil(micro_batch);
-            (pass(1, group.div_ceil(parts), completion_tokens)?, prompts.saturating_mul(parts))
+        let fits = |at_once: usize, completions: usize, limits: Limits| {
+            let tokens = lengths.prompt.saturating_add(completions.saturating_mul(completion_tokens));
+            at_once.saturating_mul(completions) <= limits.max_sequences
+                && limits.max_tokens.is_none_or(|most| at_once.saturating_mul(tokens) <= most)
+        };
+        // Groups that run together, of so many.
+        let together = |limits| (1..=prompts).rev().find(|count| fits(*count, group, limits));
+        let limits = Limits {
+            max_sequences: trainer.micro_batch_size,
+            max_tokens: trainer.max_tokens_per_micro_batch,
+        };
+        let (update, num_updates) = match together(limits) {
+            Some(at_once) => (pass(at_once, group, completion_tokens)?, prompts.div_ceil(at_once)),
+            None => {
+                let most = (1..=group).rev().find(|count| fits(1, *count, limits)).unwrap_or(1);
+                let parts = group.div_ceil(most);
+                (pass(1, group.div_ceil(parts), completion_tokens)?, prompts.saturating_mul(parts))
+            }
         };
         let sampling = match policy {
             Some(policy) => {
-                let at_once = (policy.rollout_batch_size / group).clamp(1, prompts);
+                let at_once = together(Limits {
+                    max_sequences: policy.rollout_batch_size,
+                    max_tokens: policy.max_tokens_per_rollout_batch,
+                });
+                // A group is drawn together whatever it takes.
+                let at_once = at_once.unwrap_or(1);
                 Some((prompts.div_ceil(at_once), pass(at_once, group, completion_tokens)?))
             }
             None => None,
@@ -245,11 +265,20 @@ impl<'a> Passes<'a> {
         if updating && !stage.trainer.gradient_checkpointing {
             found.push("`gradient_checkpointing = true`".to_owned());
         }
-        if updating && stage.trainer.micro_batch_size > 1 {
-            found.push(format!("a `micro_batch_size` below {}", stage.trainer.micro_batch_size));
+        let fewer = |tokens: Option<usize>, name: &str, sequences: usize| match tokens {
+            Some(tokens) => format!("`max_tokens_per_{name}` below {tokens}"),
+            None => format!("a `{name}_size` below {sequences}"),
+        };
+        if updating && self.update.prompts * self.update.completions > 1 {
+            let trainer = &stage.trainer;
+            found.push(fewer(trainer.max_tokens_per_micro_batch, "micro_batch", trainer.micro_batch_size));
         }
         if let Some(policy) = self.policy.filter(|_| when == "sampling") {
-            found.push(format!("a `rollout_batch_size` below {}", policy.rollout_batch_size));
+            found.push(fewer(
+                policy.max_tokens_per_rollout_batch,
+                "rollout_batch",
+                policy.rollout_batch_size,
+            ));
         }
         if when == "an evaluation" {
             found.push("a smaller `evaluate.batch_size`".to_owned());
