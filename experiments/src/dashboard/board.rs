@@ -189,7 +189,7 @@ impl Board {
         let names: BTreeSet<String> = self
             .series
             .keys()
-            .flat_map(|metric| SIGNALS.iter().filter_map(|column| between(column, metric)))
+            .flat_map(|metric| SIGNALS.iter().filter_map(move |column| between(column, metric)))
             .filter(|name| name.matches('/').count() == 1)
             .collect();
         let signal = |name: String| {
