@@ -125,6 +125,9 @@ pub struct TrainArgs {
     /// Go on with this run directory from its last checkpoint
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
+    /// Show the run on the whole terminal: curves, signals, alarms and a sampled completion
+    #[arg(long)]
+    pub dashboard: bool,
     /// Device and threads
     #[command(flatten)]
     pub device: DeviceArgs,

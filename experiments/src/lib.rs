@@ -10,6 +10,7 @@ mod cards;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod dashboard;
 pub mod device;
 pub mod environment;
 mod events;

@@ -8,14 +8,19 @@ use std::{
 use medgrpo_trainers::TrainError;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{alarms::Alarmed, commands::Violated, predict::Unfinished};
+use crate::{
+    alarms::Alarmed,
+    commands::Violated,
+    dashboard::{self, LogWriter, Stream},
+    predict::Unfinished,
+};
 
 /// Warnings and, with `RUST_LOG`, more to stderr.
 pub fn init_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,medgrpo=info"));
     fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| LogWriter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
@@ -24,6 +29,9 @@ pub fn init_logging() {
 
 /// A line of a result. A closed pipe is not our failure.
 pub(crate) fn print(line: &str) {
+    if dashboard::tell(|board| board.keep(Stream::Out, line.to_owned())).is_some() {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -1,4 +1,5 @@
-//! How far a piece of work is: a bar on stderr where that is a terminal, now and then a plain line where it is not.
+//! How far a piece of work is: on the dashboard where there is one, a bar on stderr where that is a terminal, now and then a
+//! plain line where it is not.
 
 use std::{
     borrow::Cow,
@@ -9,6 +10,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::dashboard::{self, Stream};
+
 /// Least time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -18,12 +21,16 @@ pub struct Progress(Output);
 enum Output {
     Bar(ProgressBar),
     Lines(Mutex<Lines>),
+    /// The number that the dashboard knows the work by.
+    Board(usize),
 }
 
 impl Progress {
     /// Starts counting `total` parts, called `unit` (`steps`, `clips`), of the work called `label`.
     pub fn start(label: &str, total: usize, unit: &str) -> Self {
-        if io::stderr().is_terminal() {
+        if let Some(number) = dashboard::tell(|board| board.begin_work(label, total, unit)) {
+            Self(Output::Board(number))
+        } else if io::stderr().is_terminal() {
             Self(Output::Bar(bar(label, total, unit)))
         } else {
             Self::lines(label, total, unit, Box::new(io::stderr()))
@@ -56,6 +63,9 @@ impl Progress {
                 lines.first = done;
                 lines.done = done;
             }
+            Output::Board(number) => {
+                dashboard::tell(|board| board.resume_work(*number, done));
+            }
         }
     }
 
@@ -65,6 +75,9 @@ impl Progress {
             Output::Bar(bar) => bar.set_position(done as u64),
             Output::Lines(lines) => {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).advance(done, Instant::now());
+            }
+            Output::Board(number) => {
+                dashboard::tell(|board| board.advance_work(*number, done));
             }
         }
     }
@@ -76,6 +89,9 @@ impl Progress {
             Output::Lines(lines) => {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).message = message.into().into_owned();
             }
+            Output::Board(number) => {
+                dashboard::tell(|board| board.tell_work(*number, message.into().into_owned()));
+            }
         }
     }
 
@@ -85,6 +101,9 @@ impl Progress {
             Output::Bar(bar) => bar.suspend(|| write_line(&mut io::stderr(), line)),
             Output::Lines(lines) => {
                 write_line(&mut lines.lock().unwrap_or_else(PoisonError::into_inner).out, line);
+            }
+            Output::Board(_) => {
+                dashboard::tell(|board| board.keep(Stream::Err, format!("{line}\n")));
             }
         }
     }
@@ -96,16 +115,20 @@ impl Progress {
             Output::Lines(lines) => {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).finish(Instant::now());
             }
+            // Dropping it takes it off.
+            Output::Board(_) => {}
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Output::Bar(bar) = &self.0
-            && !bar.is_finished()
-        {
-            bar.abandon();
+        match &self.0 {
+            Output::Bar(bar) if !bar.is_finished() => bar.abandon(),
+            Output::Board(number) => {
+                dashboard::tell(|board| board.end_work(*number));
+            }
+            Output::Bar(_) | Output::Lines(_) => {}
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The command line of `compare`.
 
-#![expect(clippy::doc_markdown, reason = "these texts are printed by --help, where backticks are noise")]
-
 use std::path::PathBuf;
 
 use clap::Args;

@@ -43,6 +43,7 @@ use crate::{
     archive::{ARCHIVE_FILE, Archive},
     build::{self, DataFile, EvalSplit, MixtureStream, Scoring, seed_of_stage},
     config::resolved::{Experiment, OnBadRow},
+    dashboard,
     device::Job,
     environment::Environment,
     events::EventFile,
@@ -185,6 +186,7 @@ impl Job for TrainJob<'_> {
                 let store = models.vision_store(index)?;
                 model = models.learning(model, index, resumed.is_some())?.with_vision_store(store);
                 let mut running = self.stage(&begin, scoring, (&models, &model), resumed, device)?;
+                self.show(index)?;
                 let progress = Progress::start(&stage.name, stage.trainer.max_steps, "steps");
                 progress.resume_at(done);
                 let found = resumed.and_then(|(_, state)| state.best.clone());
@@ -256,6 +258,15 @@ impl TrainJob<'_> {
             return Ok(());
         }
         write_folder(&place, fill)
+    }
+
+    /// Puts a stage on the dashboard, if there is one, with what it has logged.
+    fn show(&self, index: usize) -> Result<()> {
+        let mut history = History::read(&self.run_dir.path().join(METRICS_FILE))?;
+        let logged = history.stages.remove(&index).unwrap_or_default();
+        let stages = &self.experiment.stages;
+        dashboard::tell(|board| board.begin_stage(index, stages.len(), &stages[index].name, logged));
+        Ok(())
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what a job that stops returns")]

@@ -14,7 +14,7 @@ mod summary;
 pub(crate) use best::check_records;
 pub(crate) use stage_model::{AdaptedLayers, adapted_layers};
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use medgrpo_datasets::synth::{SynthConfig, render};
@@ -22,6 +22,7 @@ use medgrpo_datasets::synth::{SynthConfig, render};
 use crate::{
     cli::TrainArgs,
     config::{self, resolved::Experiment},
+    dashboard::Dashboard,
     device::{run_on, use_threads, workers},
     environment::Environment,
     progress::Progress,
@@ -49,7 +50,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     };
     let environment = Environment::collect(&args.device.device.to_string());
     render_practice_set(&experiment)?;
-    run_on(args.device.device, job::TrainJob::new(&experiment, &run_dir, workers, environment)?)?;
+    let job = job::TrainJob::new(&experiment, &run_dir, workers, environment)?;
+    let dashboard = match args.dashboard {
+        true => Dashboard::start(run_dir.path(), Arc::clone(&job.stop))?,
+        false => None,
+    };
+    run_on(args.device.device, job)?;
+    // It gives the terminal back, on errors above as well.
+    drop(dashboard);
     crate::print(&format!("run directory: {}", run_dir.path().display()));
     Ok(())
 }

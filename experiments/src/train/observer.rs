@@ -32,6 +32,7 @@ use crate::{
     alarms::Alarms,
     archive::{Archive, ArchivedGroup},
     config::resolved,
+    dashboard::{self, Sample},
     events::EventFile,
     memory::{peak_resident_bytes, resident_bytes},
     progress::Progress,
@@ -216,11 +217,13 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
             }
             self.metrics.append(at, &metrics).map_err(observer_error)?;
             self.events.append(step, &metrics).map_err(observer_error)?;
+            dashboard::tell(|board| board.log(step, &metrics));
         }
         let shown = match metrics.get("reward") {
             Some(reward) => format!("reward {reward:.3}"),
             None => format!("loss {:.4}", metrics.get("loss").copied().unwrap_or_default()),
         };
+        dashboard::tell(|board| board.show(sample(report)));
         self.progress.message(shown);
         self.progress.set(step);
 
@@ -255,6 +258,19 @@ impl<B: AutodiffBackend, M: Policy<B>> Observer<B, M> for RunObserver<'_, B> {
         // What stopped the run is told all the same.
         Ok(kept.inspect_err(|error| tracing::error!("the failed batch cannot be kept: {error:#}")).ok())
     }
+}
+
+/// One completion of a step, another place in the batch each time.
+fn sample(report: &StepReport<'_>) -> Option<Sample> {
+    let group = report.groups.get(report.step % report.groups.len().max(1))?;
+    let completion = group.completions.get(report.step % group.completions.len().max(1))?;
+    let sample = &group.prepared.sample;
+    let place = format!("{}/{}, {}", sample.task.key(), sample.source, group.prepared.origin);
+    Some(Sample {
+        title: format!("step {}, {place}", report.step),
+        text: completion.text.clone(),
+        reward: completion.reward(),
+    })
 }
 
 fn observer_error(error: impl std::fmt::Display) -> TrainError {

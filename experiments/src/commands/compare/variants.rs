@@ -1,10 +1,7 @@
 //! Runs that differ in nothing but their seed are one variant; a variant is named by the keys that tell it from the
 //! others.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,15 +15,18 @@ const ABSENT: &str = "absent";
 /// What a recipe is; the first thing to tell variants apart by.
 const RECIPE_TYPE: &str = ".recipe.type";
 
+/// Keys with their values.
+pub(super) type Pairs = Vec<(String, String)>;
+
 /// Runs of one experiment.
 #[derive(Debug)]
 pub(super) struct Variant {
     /// `recipe.type = dapo`
     pub(super) name: String,
     /// The same in parts.
-    pub(super) keys: Vec<(String, String)>,
+    pub(super) keys: Pairs,
     /// Every key in which variants differ.
-    pub(super) settings: BTreeMap<String, String>,
+    pub(super) settings: Settings,
     pub(super) runs: Vec<Run>,
 }
 
@@ -62,13 +62,13 @@ pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Variant>> {
     }
     let settings: Vec<&Settings> = grouped.iter().map(|group| &group[0].settings).collect();
     let differing = differing_keys(&settings);
-    let told: Vec<(Vec<(String, String)>, BTreeMap<String, String>)> = match settings[..] {
+    let told: Vec<(Pairs, Settings)> = match settings[..] {
         [only] => {
             let (key, value) = only
                 .iter()
                 .rfind(|(key, _)| key.ends_with(RECIPE_TYPE))
                 .context("every stage has a recipe")?;
-            vec![(vec![(without_stage(key).to_owned(), value.clone())], BTreeMap::new())]
+            vec![(vec![(without_stage(key).to_owned(), value.clone())], Settings::new())]
         }
         _ => {
             let all = |settings: &&Settings| {
@@ -78,15 +78,12 @@ pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Variant>> {
             names(&settings, &differing).into_iter().zip(settings.iter().map(all)).collect()
         }
     };
-    let variant = |(runs, (keys, settings)): (Vec<Run>, (Vec<(String, String)>, _))| {
-        let mut name = String::new();
-        for (key, value) in &keys {
-            let comma = if name.is_empty() { "" } else { ", " };
-            let _ = write!(name, "{comma}{key} = {value}");
-        }
-        Variant { name, keys, settings, runs }
-    };
-    Ok(grouped.into_iter().zip(told).map(variant).collect())
+    let mut variants = Vec::new();
+    for (runs, (keys, settings)) in grouped.into_iter().zip(told) {
+        let parts: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        variants.push(Variant { name: parts.join(", "), keys, settings, runs });
+    }
+    Ok(variants)
 }
 
 fn value_of<'a>(settings: &'a Settings, key: &str) -> &'a str {
@@ -101,7 +98,7 @@ fn differing_keys<'a>(all: &[&'a Settings]) -> Vec<&'a str> {
 }
 
 /// Few keys and their values for each of several different settings, which no two have alike.
-fn names(all: &[&Settings], differing: &[&str]) -> Vec<Vec<(String, String)>> {
+fn names(all: &[&Settings], differing: &[&str]) -> Vec<Pairs> {
     let chosen = telling_keys(all, differing);
     let shown = |key: &str| {
         let short = without_stage(key);
@@ -172,7 +169,7 @@ mod tests {
 
     fn named(all: &[Settings]) -> Vec<String> {
         let all: Vec<&Settings> = all.iter().collect();
-        let text = |keys: Vec<(String, String)>| {
+        let text = |keys: Pairs| {
             keys.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
         };
         names(&all, &differing_keys(&all)).into_iter().map(text).collect()
