@@ -21,7 +21,7 @@ fn forecast(scene: &Scene, args: &[&str]) -> Vec<String> {
     lines
 }
 
-/// The whole of it in MiB.
+/// The whole of it in mebibytes.
 fn total(lines: &[String]) -> f64 {
     let rest = lines[0].strip_prefix("stage \"medgrpo\": ").unwrap();
     let mut words = rest.split(' ');
