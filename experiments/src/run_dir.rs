@@ -91,7 +91,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run.
+    /// Makes the directory of a new run. What a process that was killed before the run began had not finished writing is removed.
     ///
     /// # Errors
     ///
@@ -108,6 +108,7 @@ impl RunDir {
                 return Err(RunDirError::NotEmpty(root.to_owned()));
             }
         }
+        remove_temporaries(root).map_err(RunDirError::io(root))?;
         Ok(run)
     }
 
@@ -380,6 +381,7 @@ mod tests {
         fs::write(root.join(".tmp-config"), "seed =").unwrap();
         assert!(matches!(RunDir::resume(&root), Err(RunDirError::Absent(_))));
         drop(RunDir::create(&root).unwrap());
+        assert!(!root.join(".tmp-config").exists());
         write_atomic(&root.join(CONFIG_FILE), b"seed = 0").unwrap();
         assert!(matches!(RunDir::create(&root), Err(RunDirError::Exists(_))));
         drop(RunDir::resume(&root).unwrap());

@@ -97,10 +97,14 @@ fn runs_killed_while_they_write_end_like_an_unbroken_one() {
 
 /// What the shortest moments leave, which a kill may miss: folders and files, none of them empty.
 fn plant_leftovers(run: &Run) {
-    if !run.path().join("config.toml").exists() {
-        return;
-    }
-    for folder in ["checkpoints/.tmp-removed", "checkpoints/.tmp-planted", ".tmp-planted", "predictions"] {
+    let folders = match run.path().join("config.toml").exists() {
+        true => {
+            ["checkpoints/.tmp-removed", "checkpoints/.tmp-planted", ".tmp-planted", "predictions"].as_slice()
+        }
+        // Before a run has begun there is nothing else that is its own.
+        false => &[".tmp-planted"],
+    };
+    for folder in folders {
         let folder = run.path().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(".tmp-file"), "half").unwrap();
