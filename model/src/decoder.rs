@@ -9,7 +9,7 @@ use burn::{
 };
 
 use crate::{
-    attention::{Attention, KeyValue},
+    attention::{Attention, KeyValue, Packing, PassPacking},
     precision::Precision,
     rotary::RotaryTable,
 };
@@ -21,6 +21,15 @@ pub struct DecoderPass<B: Backend> {
     pub(crate) rotary_q: RotaryTable<B>,
     pub(crate) rotary_k: RotaryTable<B>,
     pub(crate) precision: Precision,
+}
+
+impl<B: Backend> DecoderPass<B> {
+    /// The pass over the first `lens` tokens of each sequence alone, at whose positions it was made: `hidden` has no rows
+    /// for others.
+    pub(crate) fn packed(mut self, lens: &[usize]) -> Self {
+        self.attention.packing = Packing::new(self.attention.rows, lens).map(PassPacking::new);
+        self
+    }
 }
 
 impl<B: AutodiffBackend> DecoderPass<B> {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     ModelError,
-    attention::{Mask, Rows},
+    attention::Rows,
     processor::Encoded,
     prompt::Prompts,
     sampling::{Sampler, Sampling},
@@ -68,7 +68,7 @@ pub fn generate<B: Backend, M: Vlm<B>>(
     let features = model.encode_vision(prompts, device);
     let cached = Prompts::run(model, prompts, features, device)?;
     let rows = Rows { prompts: prompts.len(), completions: config.num_generations, len: 1 };
-    let prompt_mask = Mask::prompt_padding(&cached.rows.valid);
+    let prompt_mask = cached.rows.padding();
     let banned = model.placeholder_ids();
 
     let mut sequences: Vec<Sequence> = (0..rows.sequences())

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     ModelError,
-    attention::{Mask, Rows},
+    attention::{Mask, Packing, Rows},
     decoder::{DecoderPass, Layer},
     group_forward::Group,
     processor::Encoded,
@@ -24,8 +24,7 @@ pub(crate) struct GroupLayout<'a> {
     pub(crate) lens: Vec<usize>,
     /// Ids of all completion tokens, padding left out.
     pub(crate) targets: Vec<i32>,
-    /// Where they stand among the padded rows.
-    real: Vec<i32>,
+    packing: Option<Packing>,
 }
 
 /// What layers share in the pass of the prompts and in that of the completions.
@@ -34,7 +33,7 @@ pub(crate) struct Passes<B: Backend> {
     pub(crate) completions: DecoderPass<B>,
 }
 
-/// What goes into a layer, `[tokens, hidden]` each.
+/// What goes into a layer, `[num_tokens, hidden]` each: of real tokens alone.
 #[derive(Clone)]
 pub(crate) struct Streams<B: Backend> {
     pub(crate) prompts: Tensor<B, 2>,
@@ -64,34 +63,24 @@ impl<'a> GroupLayout<'a> {
         let mut sequences = Vec::with_capacity(rows.sequences());
         let mut positions = Positions::default();
         for (index, group) in groups.iter().enumerate() {
-            let mut own = prompts.last_positions[index].clone();
-            own.extend(&Positions::text(prompts.next_positions[index], len - 1));
             for completion in group.completions {
-                let mut sequence = vec![prompts.last_ids[index]];
-                sequence.extend_from_slice(&completion[..completion.len() - 1]);
-                sequence.resize(len, 0);
-                sequences.push(sequence);
-                positions.extend(&own);
+                let before = &completion[..completion.len() - 1];
+                sequences.push([&[prompts.last_ids[index]], before].concat());
+                positions.extend(&prompts.last_positions[index]);
+                positions.extend(&Positions::text(prompts.next_positions[index], before.len()));
             }
         }
-        let real = (0..rows.tokens() as i32)
-            .filter(|place| (*place as usize % len) < lens[*place as usize / len])
-            .collect();
         let targets =
             groups.iter().flat_map(|group| group.completions.iter().flatten().map(|id| *id as i32)).collect();
-        Ok(Self { inputs, prompts, rows, sequences, positions, lens, targets, real })
+        let packing = Packing::new(rows, &lens);
+        Ok(Self { inputs, prompts, rows, sequences, positions, lens, targets, packing })
     }
 
     pub(crate) fn passes<B: Backend, M: Vlm<B>>(&self, model: &M) -> Passes<B> {
         let Self { prompts, rows, .. } = self;
-        let mask = Mask::causal(&prompts.valid);
-        // Padding stands on the right, where causal order hides it from every real token.
-        let own_mask = Mask::causal(&[vec![true; rows.len]]);
-        let prompt_mask = Mask::prompt_padding(&prompts.valid);
-        Passes {
-            prompts: model.pass(prompts.rows(), &prompts.positions, Some(&mask), None),
-            completions: model.pass(*rows, &self.positions, Some(&own_mask), prompt_mask.as_ref()),
-        }
+        let (order, padding) = (Mask::order(rows.len), prompts.padding());
+        let completions = model.pass(*rows, &self.positions, Some(&order), padding.as_ref());
+        Passes { prompts: prompts.pass(model), completions: completions.packed(&self.lens) }
     }
 
     /// What goes into the first layer; `features` are those of the prompts' media.
@@ -113,39 +102,32 @@ impl<'a> GroupLayout<'a> {
         let mut streams = self.embed(model, features, device);
         let passes = self.passes(model);
         let Some((last, before)) = model.layers().split_last() else {
-            return self.unpadded(streams.completions);
+            return streams.completions;
         };
         for layer in before {
             streams = passes.run(layer, streams);
         }
-        self.unpadded(passes.run_last(last, streams))
-    }
-
-    /// The rows of completion tokens: `[tokens, width]` to `[num_tokens, width]`.
-    pub(crate) fn unpadded<B: Backend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        let real = ints(self.real.clone(), &rows.device());
-        rows.select(0, real)
-    }
-
-    /// Puts zeros for padding: `[num_tokens, width]` to `[tokens, width]`.
-    pub(crate) fn padded<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
-        let ([num_tokens, width], device) = (values.dims(), values.device());
-        let mut places = vec![num_tokens as i32; self.rows.tokens()];
-        for (from, to) in self.real.iter().enumerate() {
-            places[*to as usize] = from as i32;
-        }
-        let zero = Tensor::zeros([1, width], (&device, values.dtype()));
-        Tensor::cat(vec![values, zero], 0).select(0, ints(places, &device))
+        passes.run_last(last, streams)
     }
 
     /// One number a token, `[num_tokens, 1]`, as `[sequences, max_len]` with zeros for padding.
     pub(crate) fn by_sequence<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.padded(values).reshape([self.rows.sequences(), self.rows.len])
+        let shape = [self.rows.sequences(), self.rows.len];
+        let Some(packing) = &self.packing else { return values.reshape(shape) };
+        let (num_tokens, device) = (packing.num_tokens(), values.device());
+        let mut from = vec![num_tokens as i32; self.rows.tokens()];
+        packing.places().enumerate().for_each(|(token, place)| from[place] = token as i32);
+        let zero = Tensor::zeros([1, 1], (&device, values.dtype()));
+        Tensor::cat(vec![values, zero], 0).select(0, ints(from, &device)).reshape(shape)
     }
 
     /// The other way round.
     pub(crate) fn by_token<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.unpadded(values.reshape([self.rows.tokens(), 1]))
+        let values = values.reshape([self.rows.tokens(), 1]);
+        let Some(packing) = &self.packing else { return values };
+        let places = packing.places().map(|place| place as i32).collect();
+        let places = ints(places, &values.device());
+        values.select(0, places)
     }
 }
 

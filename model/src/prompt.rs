@@ -7,19 +7,18 @@ use burn::tensor::{Tensor, backend::Backend};
 use crate::{
     ModelError,
     attention::{Mask, Rows},
+    decoder::DecoderPass,
     processor::Encoded,
     vlm::{LayerKeyValues, Positions, Vlm},
 };
 
-/// Several prompts without their last tokens, padded on the right to one length.
+/// Several prompts without their last tokens.
 #[derive(Debug)]
 pub(crate) struct PromptRows {
     /// Token ids of each.
     pub(crate) sequences: Vec<Vec<u32>>,
     /// Rotary positions of all, one after the other.
     pub(crate) positions: Positions,
-    /// Which tokens are real, per prompt.
-    pub(crate) valid: Vec<Vec<bool>>,
     /// Each prompt's last token.
     pub(crate) last_ids: Vec<u32>,
     /// Rotary position of that token.
@@ -31,11 +30,9 @@ pub(crate) struct PromptRows {
 impl PromptRows {
     pub(crate) fn new<B: Backend, M: Vlm<B>>(model: &M, inputs: &[&Encoded]) -> Result<Self, ModelError> {
         let placeholders = model.placeholder_ids();
-        let len = inputs.iter().map(|input| input.input_ids.len()).max().unwrap_or(0).saturating_sub(1);
         let mut prompts = Self {
             sequences: Vec::with_capacity(inputs.len()),
             positions: Positions::default(),
-            valid: Vec::new(),
             last_ids: Vec::new(),
             last_positions: Vec::new(),
             next_positions: Vec::new(),
@@ -48,22 +45,34 @@ impl PromptRows {
                 return Err(ModelError::Input("a prompt must not end inside an image or video".to_owned()));
             }
             let own = model.positions(input)?;
-            let mut padded = own.slice(0, body.len());
-            padded.pad(len);
-            prompts.positions.extend(&padded);
+            prompts.positions.extend(&own.slice(0, body.len()));
             prompts.last_positions.push(own.slice(body.len(), body.len() + 1));
             prompts.next_positions.push(own.next());
             prompts.last_ids.push(*last);
-            prompts.valid.push((0..len).map(|place| place < body.len()).collect());
-            let mut sequence = body.to_vec();
-            sequence.resize(len, 0);
-            prompts.sequences.push(sequence);
+            prompts.sequences.push(body.to_vec());
         }
         Ok(prompts)
     }
 
-    pub(crate) fn rows(&self) -> Rows {
-        Rows::independent(self.sequences.len(), self.sequences.first().map_or(0, Vec::len))
+    fn lens(&self) -> Vec<usize> {
+        self.sequences.iter().map(Vec::len).collect()
+    }
+
+    fn longest(&self) -> usize {
+        self.sequences.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// A pass over them, packed.
+    pub(crate) fn pass<B: Backend, M: Vlm<B>>(&self, model: &M) -> DecoderPass<B> {
+        let rows = Rows::independent(self.sequences.len(), self.longest());
+        model.pass(rows, &self.positions, Some(&Mask::order(rows.len)), None).packed(&self.lens())
+    }
+
+    /// Hides from completions what is no token of their prompt among the keys of the longest.
+    pub(crate) fn padding(&self) -> Option<Mask> {
+        let longest = self.longest();
+        let valid = |len: usize| (0..longest).map(|place| place < len).collect();
+        Mask::prompt_padding(&self.lens().into_iter().map(valid).collect::<Vec<_>>())
     }
 }
 
@@ -85,8 +94,7 @@ impl<B: Backend> Prompts<B> {
     ) -> Result<Self, ModelError> {
         let rows = PromptRows::new(model, inputs)?;
         let hidden = model.embed(&rows.sequences, features, device);
-        let mask = Mask::causal(&rows.valid);
-        let key_values = model.prefill(hidden, rows.rows(), &rows.positions, &mask);
+        let key_values = model.prefill(hidden, &rows.pass(model));
         Ok(Self { key_values, rows })
     }
 

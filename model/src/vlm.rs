@@ -62,13 +62,6 @@ impl Positions {
             w: self.w[start..end].to_vec(),
         }
     }
-
-    /// Fills up to `len` tokens with position 1, the reference's choice for padding.
-    pub fn pad(&mut self, len: usize) {
-        for axis in [&mut self.t, &mut self.h, &mut self.w] {
-            axis.resize(len, 1);
-        }
-    }
 }
 
 /// Keys and values of a run of tokens, one entry a layer.
@@ -98,7 +91,7 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// Rotary positions of one unpadded input.
     fn positions(&self, input: &Encoded) -> Result<Positions, ModelError>;
 
-    /// Embeds the ids of `sequences` (padded to one length) and puts `features`, as [`encode_vision`](Self::encode_vision)
+    /// Embeds the ids of `sequences`, one behind the other, and puts `features`, as [`encode_vision`](Self::encode_vision)
     /// gave them for the same inputs, in place of the placeholders: `[tokens, hidden]`.
     fn embed(
         &self,
@@ -122,24 +115,17 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// What makes logits of the last layer's output.
     fn head(&self) -> OutputHead<B>;
 
-    /// Keys and values of prompts whose embedded tokens are `hidden`, `[tokens, hidden]`, without what only the last
+    /// Keys and values of prompts whose embedded tokens are `hidden`, `[num_tokens, hidden]`, without what only the last
     /// layer's output would need.
-    fn prefill(
-        &self,
-        mut hidden: Tensor<B, 2>,
-        rows: Rows,
-        positions: &Positions,
-        mask: &Mask,
-    ) -> LayerKeyValues<B> {
-        let pass = self.pass(rows, positions, Some(mask), None);
+    fn prefill(&self, mut hidden: Tensor<B, 2>, pass: &DecoderPass<B>) -> LayerKeyValues<B> {
         let Some((last, before)) = self.layers().split_last() else { return Vec::new() };
         let mut key_values = Vec::with_capacity(before.len() + 1);
         for layer in before {
-            let (next, key_value) = layer.forward(hidden, &pass, None, None);
+            let (next, key_value) = layer.forward(hidden, pass, None, None);
             hidden = next;
             key_values.push(key_value);
         }
-        key_values.push(last.key_value(hidden, &pass));
+        key_values.push(last.key_value(hidden, pass));
         key_values
     }
 

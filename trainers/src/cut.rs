@@ -1,9 +1,9 @@
 //! A step cut into pieces that run at once: little padding, few pieces, none beyond its limits.
 //!
-//! A piece runs as two rectangles (`model/src/group_layout.rs`): its prompts without their last tokens, each padded to the
-//! longest, and equally many completions of each, padded likewise. So groups of like length belong together, and a group's
-//! completions do, whose prompt then runs once. verl's `use_dynamic_bsz` has the same budget of tokens, and no padding to
-//! count; here every position counts that runs.
+//! A piece's tokens run packed, one sequence behind the other (`model/src/attention/packing.rs`); attention alone takes them
+//! as two rectangles: its prompts without their last tokens, each padded to the longest, and equally many completions of
+//! each, padded likewise. So groups of like length belong together, and a group's completions do, whose prompt then runs
+//! once. verl's `use_dynamic_bsz` has a budget of real tokens; here it is one of positions, which bounds the rectangles too.
 //!
 //! All is computed from lengths alone: the same lengths are cut alike, whoever runs the pieces.
 
@@ -14,9 +14,12 @@ use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 
 use crate::rollout::RolloutGroup;
 
-/// What a pass costs beside its positions, counted in these: the weights are read and their gradients written, however
-/// little runs. A piece more is worth as much padding less.
-const PASS_POSITIONS: usize = 256;
+/// What a pass costs beside its positions, counted in tokens: the weights are read and their gradients written, however
+/// little runs.
+const PASS_TOKENS: usize = 256;
+
+/// How many positions of padding, over which only attention runs, cost as much as a token.
+const PADDING_OF_A_TOKEN: usize = 4;
 
 /// Most of what runs at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,25 +83,37 @@ pub(crate) struct Extent {
     completions: usize,
     /// Positions of the longest completion.
     completion: usize,
+    /// Positions that are tokens.
+    tokens: usize,
 }
 
 impl Extent {
     /// A prompt of `prompt_tokens`, and of its completions so many of at most `completion_tokens`.
     pub(crate) fn group(prompt_tokens: usize, completions: usize, completion_tokens: usize) -> Self {
-        Self {
-            groups: 1,
-            prompt: prompt_tokens.saturating_sub(1),
-            completions,
-            completion: completion_tokens,
-        }
+        let prompt = prompt_tokens.saturating_sub(1);
+        let tokens = completions.saturating_mul(completion_tokens).saturating_add(prompt);
+        Self { groups: 1, prompt, completions, completion: completion_tokens, tokens }
+    }
+
+    /// Of a piece of `groups`; `None` if it is empty.
+    fn of(groups: &[GroupLens], piece: &[Slice]) -> Option<Self> {
+        let of_slice = |slice: &Slice| {
+            let group = &groups[slice.group];
+            let sequences = slice.of(&group.completions).map(|len| Self::group(group.prompt, 1, *len));
+            sequences.reduce(Self::with_completions)
+        };
+        piece.iter().filter_map(of_slice).reduce(Self::with_groups)
     }
 
     fn with_groups(self, other: Self) -> Self {
-        Self { groups: self.groups + other.groups, ..self.around(other) }
+        let tokens = self.tokens.saturating_add(other.tokens);
+        Self { groups: self.groups + other.groups, tokens, ..self.around(other) }
     }
 
+    /// Of the same prompt, which is not run again.
     fn with_completions(self, other: Self) -> Self {
-        Self { completions: self.completions + other.completions, ..self.around(other) }
+        let tokens = self.tokens.saturating_add(other.tokens - other.prompt);
+        Self { completions: self.completions + other.completions, tokens, ..self.around(other) }
     }
 
     fn around(self, other: Self) -> Self {
@@ -112,6 +127,11 @@ impl Extent {
     fn positions(self) -> usize {
         let group = self.completions.saturating_mul(self.completion).saturating_add(self.prompt);
         self.groups.saturating_mul(group)
+    }
+
+    /// What it costs, counted in positions of padding.
+    fn cost(self) -> usize {
+        self.positions().saturating_add(self.tokens.saturating_mul(PADDING_OF_A_TOKEN - 1))
     }
 
     fn fits(self, limits: Limits) -> bool {
@@ -134,7 +154,7 @@ pub(crate) fn cut(groups: &[GroupLens], limits: Limits) -> Vec<Vec<Slice>> {
         let parts = if whole.fits(limits) {
             vec![(0..sequences.len(), whole)]
         } else {
-            partition(&sequences, Extent::with_completions, limits, PASS_POSITIONS).1
+            partition(&sequences, Extent::with_completions, limits, pass_cost(1)).1
         };
         for (range, extent) in parts {
             let mut completions = order[range].to_vec();
@@ -145,6 +165,11 @@ pub(crate) fn cut(groups: &[GroupLens], limits: Limits) -> Vec<Vec<Slice>> {
     }
     let pieces = pack(&extents, limits, 1);
     pieces.into_iter().map(|piece| piece.into_iter().map(|place| slices[place].clone()).collect()).collect()
+}
+
+/// What so many passes cost beside their positions, counted in those of padding.
+fn pass_cost(passes: usize) -> usize {
+    passes.saturating_mul(PASS_TOKENS * PADDING_OF_A_TOKEN)
 }
 
 /// Puts groups, or parts of groups, together in pieces that take `passes` passes each; gives their places, the longest
@@ -161,14 +186,13 @@ pub(crate) fn pack(extents: &[Extent], limits: Limits, passes: usize) -> Vec<Vec
     for (place, extent) in extents.iter().enumerate() {
         alike.entry(extent.completions).or_default().push(place);
     }
-    let overhead = PASS_POSITIONS.saturating_mul(passes);
     let mut pieces: Vec<(Vec<usize>, Extent)> = Vec::new();
     for places in alike.into_values() {
         let ways = orders.map(|key| {
             let mut order = places.clone();
             order.sort_by_key(|place| key(&extents[*place]));
             let sorted: Vec<Extent> = order.iter().map(|place| extents[*place]).collect();
-            let (work, ranges) = partition(&sorted, Extent::with_groups, limits, overhead);
+            let (work, ranges) = partition(&sorted, Extent::with_groups, limits, pass_cost(passes));
             (work, order, ranges)
         });
         let Some((_, order, ranges)) = ways.into_iter().min_by_key(|(work, ..)| *work) else { continue };
@@ -178,24 +202,24 @@ pub(crate) fn pack(extents: &[Extent], limits: Limits, passes: usize) -> Vec<Vec
             pieces.push((piece, extent));
         }
     }
-    pieces.sort_by_key(|(piece, extent)| (Reverse(extent.positions()), piece[0]));
+    pieces.sort_by_key(|(piece, extent)| (Reverse(extent.cost()), piece[0]));
     pieces.into_iter().map(|(piece, _)| piece).collect()
 }
 
-/// What pieces cost: positions, and `overhead` of them a piece; of two cuts that cost the same, the one whose pieces are more
-/// alike is the cheaper, by the sum of their squares.
+/// What pieces cost, with `overhead` a piece; of two cuts that cost the same, the one whose pieces are more alike is the
+/// cheaper, by the sum of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Work {
-    positions: usize,
+    cost: usize,
     squares: u128,
 }
 
 impl Work {
     fn with(self, piece: Extent, overhead: usize) -> Self {
-        let positions = piece.positions();
+        let cost = piece.cost();
         Self {
-            positions: self.positions.saturating_add(positions).saturating_add(overhead),
-            squares: self.squares.saturating_add((positions as u128).saturating_mul(positions as u128)),
+            cost: self.cost.saturating_add(cost).saturating_add(overhead),
+            squares: self.squares.saturating_add((cost as u128).saturating_mul(cost as u128)),
         }
     }
 }
@@ -238,18 +262,12 @@ fn partition(
     (work, runs)
 }
 
-/// Share of the positions of `pieces` that is padding.
+/// Share of the positions of `pieces` that is padding: attention's alone.
 pub(crate) fn frac_padding(groups: &[GroupLens], pieces: &[Vec<Slice>]) -> f64 {
-    let (mut real, mut all) = (0, 0);
-    for piece in pieces {
-        let extents = piece.iter().map(|slice| {
-            let lens: Vec<usize> = slice.of(&groups[slice.group].completions).copied().collect();
-            let longest = lens.iter().copied().max().unwrap_or(0);
-            let extent = Extent::group(groups[slice.group].prompt, lens.len(), longest);
-            real += extent.prompt + lens.iter().sum::<usize>();
-            extent
-        });
-        all += extents.reduce(Extent::with_groups).map_or(0, Extent::positions);
+    let (mut tokens, mut all) = (0, 0);
+    for extent in pieces.iter().filter_map(|piece| Extent::of(groups, piece)) {
+        tokens += extent.tokens;
+        all += extent.positions();
     }
-    if all == 0 { 0.0 } else { (all - real) as f64 / all as f64 }
+    if all == 0 { 0.0 } else { (all - tokens) as f64 / all as f64 }
 }

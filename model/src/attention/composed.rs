@@ -12,8 +12,9 @@ pub(super) fn attend<B: Backend>(
     own: &KeyValue<B>,
     prompt: Option<&KeyValue<B>>,
 ) -> Tensor<B, 2> {
-    let Attention { rows, heads, own_mask, prompt_mask } = attention;
+    let Attention { rows, heads, own_mask, prompt_mask, .. } = attention;
     let (rows, heads) = (*rows, *heads);
+    let query = attention.as_rows(query);
     let masked = |scores, mask: &Option<PassMask<B>>| match mask {
         Some(mask) => mask.apply(raised(scores), rows, heads),
         None => raised(scores),
@@ -23,7 +24,7 @@ pub(super) fn attend<B: Backend>(
     let query = split_heads(query.mul_scalar(heads.scale()), rows, heads);
     let scores = masked(query.clone().matmul(own.key.clone().transpose()), own_mask);
     let Some(prompt) = prompt else {
-        return merge_heads(weigh(scores).matmul(own.value.clone()), rows, heads);
+        return attention.of_rows(merge_heads(weigh(scores).matmul(own.value.clone()), rows, heads));
     };
 
     let [batch, queries, head_dim] = query.dims();
@@ -41,7 +42,7 @@ pub(super) fn attend<B: Backend>(
         .matmul(prompt.value.clone())
         .reshape([batch, queries, head_dim]);
     let from_own = weights.narrow(2, prompt_len, own.len()).matmul(own.value.clone());
-    merge_heads(from_prompt + from_own, rows, heads)
+    attention.of_rows(merge_heads(from_prompt + from_own, rows, heads))
 }
 
 /// `[tokens, kv_heads * per_head * head_dim]` as `[prompts * kv_heads * completions, per_head * len, head_dim]`.

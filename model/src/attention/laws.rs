@@ -3,7 +3,7 @@
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 
-use super::{Attention, Heads, KeyValue, Mask, PassMask, Rows, composed, fused};
+use super::{Attention, Heads, KeyValue, Mask, Packing, PassMask, PassPacking, Rows, composed, fused};
 use crate::host_op::{check, tests::Input};
 
 type B = Autodiff<Flex>;
@@ -19,6 +19,8 @@ struct Case {
     prompt_len: usize,
     own_mask: Option<Mask>,
     prompt_mask: Option<Mask>,
+    /// Real tokens of each sequence.
+    lens: Option<Vec<usize>>,
 }
 
 fn valid(lens: &[usize], len: usize) -> Vec<Vec<bool>> {
@@ -34,6 +36,7 @@ fn cases() -> Vec<Case> {
         prompt_len: 0,
         own_mask: None,
         prompt_mask: None,
+        lens: None,
     };
     let causal = |len| Some(Mask::causal(&[vec![true; len]]));
     let rows = Rows { prompts: 2, completions: 3, len: 5 };
@@ -69,6 +72,18 @@ fn cases() -> Vec<Case> {
             ..plain("completions that share blocks", Rows { prompts: 1, completions: 4, len: 70 })
         },
         Case {
+            own_mask: causal(9),
+            lens: Some(vec![6, 9, 1]),
+            ..plain("packed prompts", Rows::independent(3, 9))
+        },
+        Case {
+            prompt_len: 7,
+            own_mask: causal(5),
+            prompt_mask: Mask::prompt_padding(&valid(&[4, 7], 7)),
+            lens: Some(vec![5, 1, 2, 4, 0, 3]),
+            ..plain("packed completions of packed prompts", rows)
+        },
+        Case {
             prompt_len: 7,
             own_len: 11,
             prompt_mask: Mask::prompt_padding(&valid(&[4, 7], 7)),
@@ -85,6 +100,7 @@ impl Case {
             heads: self.heads,
             own_mask: self.own_mask.clone().map(PassMask::own),
             prompt_mask: self.prompt_mask.clone().map(|mask| PassMask::of_prompts(mask, self.rows)),
+            packing: self.packing().map(PassPacking::new),
         };
         let by_head = |x: &Input| {
             let [rows, width] = x.dims();
@@ -95,9 +111,14 @@ impl Case {
         attend(&attention, &leaves[0], &key_value(&leaves[1..3]), prompt.as_ref())
     }
 
+    fn packing(&self) -> Option<Packing> {
+        self.lens.as_ref().map(|lens| Packing::new(self.rows, lens).expect("some are shorter"))
+    }
+
     fn check(&self) {
         let Self { rows, heads, own_len, prompt_len, .. } = self;
-        let query = [rows.tokens(), heads.query * heads.dim];
+        let num_tokens = self.packing().map_or(rows.tokens(), |packing| packing.num_tokens());
+        let query = [num_tokens, heads.query * heads.dim];
         let keys = |sequences: usize, len| [sequences * heads.kv, len * heads.dim];
         let own = keys(rows.sequences(), *own_len);
         let prompt = keys(rows.prompts, *prompt_len);

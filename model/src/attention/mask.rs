@@ -25,6 +25,12 @@ impl Mask {
         Self { causal: true, valid: padding(valid) }
     }
 
+    /// Causal order over sequences of up to `len` tokens, whose padding is on the right, where it hides it from every real
+    /// one.
+    pub(crate) fn order(len: usize) -> Self {
+        Self::causal(&[vec![true; len]])
+    }
+
     /// Hides the padding of prompts from their completions; `None` if there is none.
     pub fn prompt_padding(valid: &[Vec<bool>]) -> Option<Self> {
         padding(valid).map(|valid| Self { causal: false, valid: Some(valid) })

@@ -8,12 +8,16 @@ mod fused;
 #[cfg(test)]
 mod laws;
 mod mask;
+mod packing;
 
 use burn::tensor::{Tensor, backend::Backend};
 
 pub(crate) use self::fused::Working;
 pub use self::mask::Mask;
-pub(crate) use self::mask::PassMask;
+pub(crate) use self::{
+    mask::PassMask,
+    packing::{Packing, PassPacking},
+};
 
 /// How the rows of a forward pass are made up: `prompts * completions` sequences of `len` tokens each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,26 +97,50 @@ pub(crate) struct Attention<B: Backend> {
     pub(crate) own_mask: Option<PassMask<B>>,
     /// Of its prompt's.
     pub(crate) prompt_mask: Option<PassMask<B>>,
+    /// Which tokens there are of the rows; `None` where all are.
+    pub(crate) packing: Option<PassPacking<B>>,
 }
 
 impl<B: Backend> Attention<B> {
     /// Every token sees its whole sequence.
     pub(crate) fn full(rows: Rows, heads: Heads) -> Self {
-        Self { rows, heads, own_mask: None, prompt_mask: None }
+        Self { rows, heads, own_mask: None, prompt_mask: None, packing: None }
     }
 
     /// The same for another backend.
     pub(crate) fn on<C: Backend>(&self) -> Attention<C> {
-        let Self { rows, heads, own_mask, prompt_mask } = self;
+        let Self { rows, heads, own_mask, prompt_mask, packing } = self;
         Attention {
             rows: *rows,
             heads: *heads,
             own_mask: own_mask.as_ref().map(PassMask::on),
             prompt_mask: prompt_mask.as_ref().map(PassMask::on),
+            packing: packing.as_ref().map(PassPacking::on),
         }
     }
 
-    /// What `query`, `[tokens, query_heads * head_dim]`, finds among its sequence's `own` keys and, before them, its
+    /// Keys and values of `key` and `value`, `[num_tokens, kv_heads * head_dim]` each.
+    pub(crate) fn key_value(&self, key: Tensor<B, 2>, value: Tensor<B, 2>) -> KeyValue<B> {
+        KeyValue::new(self.as_rows(key), self.as_rows(value), self.rows, self.heads)
+    }
+
+    /// `[num_tokens, width]` as rows, `[tokens, width]`.
+    fn as_rows(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.packing {
+            Some(packing) => packing.as_rows(x),
+            None => x,
+        }
+    }
+
+    /// The other way round.
+    fn of_rows(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.packing {
+            Some(packing) => packing.of_rows(x),
+            None => x,
+        }
+    }
+
+    /// What `query`, `[num_tokens, query_heads * head_dim]`, finds among its sequence's `own` keys and, before them, its
     /// prompt's. The same shape.
     pub(crate) fn attend(
         &self,

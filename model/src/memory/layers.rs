@@ -155,15 +155,13 @@ impl Pass {
         self.rows.tokens() * self.heads.dim
     }
 
-    /// Numbers of the tensors that composed operations make of them, for heads of each kind, and of masks over own keys;
-    /// `padded` says that those differ from sequence to sequence.
-    pub(super) fn tables(self, padded: bool) -> usize {
+    /// Numbers of the tensors that composed operations make of them, for heads of each kind, and of the mask over own keys.
+    pub(super) fn tables(self) -> usize {
         if self.own_operations {
             return 0;
         }
         let Heads { query, kv, .. } = self.heads;
-        let masks = if padded { self.rows.sequences() * query } else { query / kv };
-        2 * self.angles() * (query + kv) + masks * self.rows.len.pow(2)
+        2 * self.angles() * (query + kv) + query / kv * self.rows.len.pow(2)
     }
 
     pub(super) fn split(self, tape: &Tape, x: Shadow, heads: usize) -> Shadow {

@@ -18,7 +18,7 @@ pub(super) fn run(model: &ModelShape, shape: &PassShape, arena: &Arena) {
     let weights: Vec<_> =
         model.layers.iter().map(|layer| layer.weights(&tape, Learning::default())).collect();
     let prompts = update.prompts();
-    let tables = arena.take((prompts.angles() + prompts.tables(shape.prompts > 1)) * NUMBER);
+    let tables = arena.take((prompts.angles() + prompts.tables()) * NUMBER);
     // They are kept until the last token.
     let features = update.encode_vision(&tape, false);
     let table = update.table(&tape, false);

@@ -68,13 +68,12 @@ impl Update<'_> {
     /// What layers share in their passes.
     fn tables(&self, kept: Kept) -> Block {
         let (prompts, completions) = (self.prompts(), self.completions());
-        let padded = self.shape.prompts > 1;
-        let of_prompts = if padded && !completions.own_operations {
+        let of_prompts = if self.shape.prompts > 1 && !completions.own_operations {
             completions.rows.tokens() * completions.heads.query * prompts.rows.len
         } else {
             0
         };
-        let tables = prompts.tables(padded) + completions.tables(false) + of_prompts;
+        let tables = prompts.tables() + completions.tables() + of_prompts;
         // Layers that run a second time, with a graph, have tensors of their own.
         let times = if kept == Kept::LayerInputs { 2 } else { 1 };
         self.arena.take((prompts.angles() + completions.angles() + times * tables) * NUMBER)
@@ -128,12 +127,9 @@ impl Update<'_> {
         let hidden = self.last_layer(&plain, last, &weights(last), streams.clone());
 
         let mut sum = Sum::default();
-        let len = self.num_tokens() * self.model.hidden;
-        let asked = self.through_head(&plain.select(hidden, len), &mut sum);
+        let asked = self.through_head(&hidden, &mut sum);
         let mut asked = self.through_layer(last, streams, &mut sum, |tape, weights, streams| {
-            let hidden = self.last_layer(tape, last, weights, streams);
-            let padded = tape.select(asked, hidden.len);
-            asked_of(tape, hidden, padded)
+            asked_of(tape, self.last_layer(tape, last, weights, streams), asked)
         });
         for (layer, streams) in before.iter().zip(inputs).rev() {
             asked = self.through_layer(layer, streams, &mut sum, |tape, weights, streams| {
@@ -288,16 +284,11 @@ impl Update<'_> {
         let features = self.encode_vision(tape, learns);
         let mut streams = self.embed(tape, table, features);
         let layers: Vec<_> = self.model.layers.iter().zip(weights).collect();
-        let hidden = match layers.split_last() {
-            Some(((last, last_weights), before)) => {
-                for (layer, weights) in before {
-                    streams = self.layer(tape, layer, weights, streams);
-                }
-                self.last_layer(tape, last, last_weights, streams)
-            }
-            None => streams[1].clone(),
-        };
-        tape.select(hidden, self.num_tokens() * self.model.hidden)
+        let Some(((last, last_weights), before)) = layers.split_last() else { return streams[1].clone() };
+        for (layer, weights) in before {
+            streams = self.layer(tape, layer, weights, streams);
+        }
+        self.last_layer(tape, last, last_weights, streams)
     }
 
     fn embed(&self, tape: &Tape, table: &Shadow, features: Option<Shadow>) -> Streams {

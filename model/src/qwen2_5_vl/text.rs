@@ -68,6 +68,7 @@ pub(super) fn new_pass<B: Backend>(
             heads,
             own_mask: own_mask.map(|mask| PassMask::own(mask.clone())),
             prompt_mask: prompt_mask.map(|mask| PassMask::of_prompts(mask.clone(), rows)),
+            packing: None,
         },
         rotary_k: rotary_q.with_heads(heads.kv),
         rotary_q,
@@ -141,9 +142,8 @@ impl<B: Backend> Layer<B> for DecoderLayer<B> {
 
 impl<B: Backend> SelfAttention<B> {
     fn key_value(&self, x: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B> {
-        let Attention { rows, heads, .. } = pass.attention;
         let key = pass.rotary_k.rotate(self.k_proj.forward(x.clone()));
-        KeyValue::new(key, self.v_proj.forward(x), rows, heads)
+        pass.attention.key_value(key, self.v_proj.forward(x))
     }
 
     fn forward(

@@ -40,16 +40,16 @@ fn some_limits(noise: &mut Noise) -> Limits {
 }
 
 fn extent(groups: &[GroupLens], piece: &[Slice]) -> Extent {
-    let of_slice = |slice: &Slice| {
-        let group = &groups[slice.group];
-        let completions: Vec<usize> = slice.of(&group.completions).copied().collect();
-        Extent::group(group.prompt, completions.len(), completions.iter().copied().max().unwrap())
-    };
-    piece.iter().map(of_slice).reduce(Extent::with_groups).unwrap()
+    Extent::of(groups, piece).unwrap()
 }
 
 fn positions(groups: &[GroupLens], pieces: &[Vec<Slice>]) -> usize {
     pieces.iter().map(|piece| extent(groups, piece).positions()).sum()
+}
+
+/// What all pieces cost with their passes.
+fn cost(groups: &[GroupLens], pieces: &[Vec<Slice>]) -> usize {
+    pieces.iter().map(|piece| extent(groups, piece).cost() + pass_cost(1)).sum()
 }
 
 /// Whole groups in order, each with those before it as long as that is within the limits.
@@ -94,7 +94,7 @@ fn every_completion_runs_once_and_within_the_limits() {
                 assert!(is_whole || !whole.fits(limits), "{slice:?} of {groups:?} {limits:?}");
             }
         }
-        let work: Vec<usize> = pieces.iter().map(|piece| extent(&groups, piece).positions()).collect();
+        let work: Vec<usize> = pieces.iter().map(|piece| extent(&groups, piece).cost()).collect();
         assert!(work.is_sorted_by(|before, after| before >= after), "{work:?}");
     }
 }
@@ -115,8 +115,7 @@ fn no_more_work_and_no_more_padding_than_in_order() {
         limits.max_tokens = limits.max_tokens.map(|max| max.max(largest.max().unwrap_or(0)));
         let (ours, plain) = (cut(&groups, limits), in_order(&groups, limits));
         let [of_ours, of_plain] = [&ours, &plain].map(|pieces| positions(&groups, pieces));
-        let work = |positions: usize, pieces: &[Vec<Slice>]| positions + PASS_POSITIONS * pieces.len();
-        assert!(work(of_ours, &ours) <= work(of_plain, &plain), "{groups:?} {limits:?}");
+        assert!(cost(&groups, &ours) <= cost(&groups, &plain), "{groups:?} {limits:?}");
         if limits.max_tokens.is_none() || ours.len() >= plain.len() {
             assert!(of_ours <= of_plain, "{groups:?} {limits:?}");
             assert!(frac_padding(&groups, &ours) <= frac_padding(&groups, &plain));
@@ -135,7 +134,7 @@ fn a_group_is_split_at_least_cost() {
         let limits = limits(3, Some(whole(&mut noise, 400, 3000)));
         let groups = [group];
         let pieces = cut(&groups, limits);
-        let ours = positions(&groups, &pieces) + PASS_POSITIONS * pieces.len();
+        let ours = cost(&groups, &pieces);
         for _ in 0..100 {
             // Any other way: each completion in any of the parts that still takes it.
             let mut parts: Vec<Vec<Slice>> = Vec::new();
@@ -151,7 +150,7 @@ fn a_group_is_split_at_least_cost() {
                     None => parts.push(vec![Slice::one(0, completion)]),
                 }
             }
-            let theirs = positions(&groups, &parts) + PASS_POSITIONS * parts.len();
+            let theirs = cost(&groups, &parts);
             assert!(ours <= theirs, "{groups:?} {limits:?}: {pieces:?} {parts:?}");
         }
     }

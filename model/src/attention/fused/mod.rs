@@ -8,6 +8,8 @@ mod products;
 mod weights;
 mod working;
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
@@ -16,7 +18,7 @@ use self::{
     block::{Block, Unit},
     weights::Normalizer,
 };
-use super::{Attention, Heads, KeyValue, Mask, PassMask, Rows};
+use super::{Attention, Heads, KeyValue, Mask, Packing, PassMask, Rows};
 use crate::host_op::{HostOp, apply};
 
 /// See [`Attention::attend`]; `None` where the tensors are no arrays in the processor's memory.
@@ -34,6 +36,7 @@ pub(super) fn attend<B: Backend>(
         prompt_len: prompt.map_or(0, KeyValue::len),
         own_mask: mask(&attention.own_mask),
         prompt_mask: mask(&attention.prompt_mask),
+        packing: attention.packing.as_ref().map(|packing| packing.packing.clone()),
     };
     let query = query.clone().into_primitive();
     let both = |of: &KeyValue<B>| [&of.key, &of.value].map(|x| x.clone().into_primitive());
@@ -55,6 +58,7 @@ struct GroupAttention {
     prompt_len: usize,
     own_mask: Option<Mask>,
     prompt_mask: Option<Mask>,
+    packing: Option<Arc<Packing>>,
 }
 
 impl<const N: usize> HostOp<N> for GroupAttention {
@@ -62,7 +66,7 @@ impl<const N: usize> HostOp<N> for GroupAttention {
     type Kept = Vec<Normalizer>;
 
     fn output_shape(&self) -> Vec<usize> {
-        vec![self.rows.tokens(), self.heads.query * self.heads.dim]
+        vec![self.num_tokens(), self.heads.query * self.heads.dim]
     }
 
     fn forward(&self, inputs: [&[f32]; N]) -> (Vec<f32>, Vec<Normalizer>) {
@@ -191,17 +195,30 @@ impl GroupAttention {
         FEW_UNITS.div_ceil(self.num_units().max(1)).min(num_blocks).max(1)
     }
 
-    /// `[tokens, query_heads * head_dim]`, times `factor`, as `[units, completions, groups, len, head_dim]`.
+    /// Queries, padding left out.
+    fn num_tokens(&self) -> usize {
+        self.packing.as_ref().map_or(self.rows.tokens(), |packing| packing.num_tokens())
+    }
+
+    /// `[num_tokens, query_heads * head_dim]`, times `factor`, as `[units, completions, groups, len, head_dim]` with zeros for
+    /// padding.
     fn by_unit(&self, rows: &[f32], factor: f32) -> Vec<f32> {
         let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
         let (groups, dim) = (self.groups(), heads.dim);
-        let mut units = vec![0.0; rows.len()];
-        units.par_chunks_mut((groups * len * dim).max(1)).enumerate().for_each(|(place, sequence)| {
+        let mut units = vec![0.0; self.rows.tokens() * heads.query * dim];
+        units.par_chunks_mut((groups * len * dim).max(1)).enumerate().for_each(|(place, found)| {
             let (unit, completion) = (place / completions, place % completions);
             let (prompt, kv) = (unit / heads.kv, unit % heads.kv);
-            for (place, to) in sequence.chunks_exact_mut(dim).enumerate() {
+            let sequence = prompt * completions + completion;
+            for (place, to) in found.chunks_exact_mut(dim).enumerate() {
                 let (group, position) = (place / len, place % len);
-                let token = (prompt * completions + completion) * len + position;
+                let token = match &self.packing {
+                    None => sequence * len + position,
+                    Some(packing) => match packing.token(sequence, position) {
+                        Some(token) => token,
+                        None => continue,
+                    },
+                };
                 let from = token * heads.query * dim + (kv * groups + group) * dim;
                 to.iter_mut().zip(&rows[from..from + dim]).for_each(|(to, from)| *to = from * factor);
             }
@@ -213,9 +230,14 @@ impl GroupAttention {
     fn by_token(&self, units: &[f32], factor: f32) -> Vec<f32> {
         let Self { rows: Rows { completions, len, .. }, heads, .. } = *self;
         let (groups, dim) = (self.groups(), heads.dim);
-        let mut rows = vec![0.0; units.len()];
-        rows.par_chunks_mut((heads.query * dim).max(1)).enumerate().for_each(|(token, row)| {
-            let (sequence, position) = (token / len, token % len);
+        let mut rows = vec![0.0; self.num_tokens() * heads.query * dim];
+        let places: Vec<usize> = match &self.packing {
+            None => (0..self.rows.tokens()).collect(),
+            Some(packing) => packing.places().collect(),
+        };
+        let chunks = rows.par_chunks_mut((heads.query * dim).max(1));
+        chunks.zip(places).for_each(|(row, place)| {
+            let (sequence, position) = (place / len, place % len);
             let (prompt, completion) = (sequence / completions, sequence % completions);
             for (head, to) in row.chunks_exact_mut(dim).enumerate() {
                 let unit = prompt * heads.kv + head / groups;
