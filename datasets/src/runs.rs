@@ -1,7 +1,7 @@
 //! Questions on one clip next to each other: the order of an epoch as a shuffle of short runs.
 //!
-//! A step decodes and encodes a clip once for all questions on it that it shows. That is paid for with variety: the
-//! questions of a step are about fewer clips.
+//! A step decodes a clip once for all questions on it that it shows, and those in one micro-batch are encoded with it
+//! once. That is paid for with variety: the questions of a step are about fewer clips.
 
 use std::collections::HashMap;
 

@@ -126,7 +126,7 @@ pub struct DataWire {
     pub on_bad_row: Option<OnBadRow>,
     /// Longest prompt in tokens, vision tokens included. A longer sample is refused by `check` and before training; nothing is ever truncated.
     pub max_prompt_tokens: Option<usize>,
-    /// Most questions on one clip that stand next to each other in the order of an epoch: those that fall into one step share the clip's decoding and its vision features. With 1 the order is a plain shuffle of the rows.
+    /// Most questions on one clip that stand next to each other in the order of an epoch. A step decodes their clip once, and a micro-batch encodes it once for all of its prompts. With 1 the order is a plain shuffle of the rows.
     pub questions_per_clip: Option<usize>,
 }
 
