@@ -2,7 +2,7 @@
 //!
 //! The order of an epoch follows from the seed and the epoch's number alone, so the state is three numbers. Weights
 //! belong to groups of rows (a task, a source): weight 1 shows each row once an epoch, 2 twice, 0.5 a half of them,
-//! another half each epoch.
+//! another half each epoch. [`Runs`] bring rows that show one clip together.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{RowLabel, SourceId, TaskKind};
+use crate::{RowLabel, Runs, SourceId, TaskKind};
 
 /// Where an order stands: all that a checkpoint needs to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,7 @@ pub enum CursorError {
 #[derive(Clone, Debug)]
 pub struct Cursor {
     groups: Vec<Group>,
+    runs: Option<Runs>,
     state: CursorState,
     /// The order of the epoch in hand.
     order: Vec<usize>,
@@ -87,23 +88,33 @@ impl Cursor {
                 return Err(CursorError::Weight { group, weight });
             }
         }
-        let order = epoch_order(&groups, seed, 0);
+        let order = epoch_order(&groups, None, seed, 0);
         if order.is_empty() {
             return Err(CursorError::Empty);
         }
-        Ok(Self { groups, state: CursorState { seed, epoch: 0, position: 0 }, order })
+        Ok(Self { groups, runs: None, state: CursorState { seed, epoch: 0, position: 0 }, order })
     }
 
-    /// The same rows and weights, continued from a saved state.
+    /// The same rows as often, those of one clip in runs; from the start of the epoch in hand.
+    ///
+    /// # Panics
+    /// If `runs` lack a row.
+    pub fn in_runs(self, runs: Runs) -> Self {
+        let state = CursorState { position: 0, ..self.state };
+        let order = epoch_order(&self.groups, Some(&runs), state.seed, state.epoch);
+        Self { groups: self.groups, runs: Some(runs), state, order }
+    }
+
+    /// The same rows, weights and runs, continued from a saved state.
     ///
     /// # Errors
     /// A state that does not fit the rows.
     pub fn resume(self, state: CursorState) -> Result<Self, CursorError> {
-        let order = epoch_order(&self.groups, state.seed, state.epoch);
+        let order = epoch_order(&self.groups, self.runs.as_ref(), state.seed, state.epoch);
         if state.position > order.len() {
             return Err(CursorError::Position { position: state.position, num_rows: order.len() });
         }
-        Ok(Self { groups: self.groups, state, order })
+        Ok(Self { groups: self.groups, runs: self.runs, state, order })
     }
 
     /// The next row. An epoch is left only when a row of the next is asked for, so that after its last row the state
@@ -112,7 +123,7 @@ impl Cursor {
         if self.state.position == self.order.len() {
             self.state.epoch += 1;
             self.state.position = 0;
-            self.order = epoch_order(&self.groups, self.state.seed, self.state.epoch);
+            self.order = epoch_order(&self.groups, self.runs.as_ref(), self.state.seed, self.state.epoch);
         }
         let row = self.order[self.state.position];
         self.state.position += 1;
@@ -150,7 +161,7 @@ pub fn group_by_label(
         .collect()
 }
 
-fn epoch_order(groups: &[Group], seed: u64, epoch: u64) -> Vec<usize> {
+fn epoch_order(groups: &[Group], runs: Option<&Runs>, seed: u64, epoch: u64) -> Vec<usize> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"epoch order");
     hasher.update(&seed.to_le_bytes());
@@ -171,7 +182,10 @@ fn epoch_order(groups: &[Group], seed: u64, epoch: u64) -> Vec<usize> {
         order.extend_from_slice(part);
     }
     order.shuffle(&mut rng);
-    order
+    match runs {
+        Some(runs) => runs.gather(order, &mut rng),
+        None => order,
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +193,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{Cursor, CursorError, CursorState, Group, group_by_label};
-    use crate::{RowLabel, SourceId, TaskKind};
+    use crate::{ClipId, RowLabel, Runs, SourceId, TaskKind};
 
     fn take(cursor: &mut Cursor, num: usize) -> Vec<usize> {
         (0..num).map(|_| cursor.next_row()).collect()
@@ -216,6 +230,23 @@ mod tests {
             let mut resumed = Cursor::weighted(groups.clone(), 0).unwrap().resume(state).unwrap();
             assert_eq!(take(&mut resumed, 15), whole[at..at + 15], "at {at}");
             cursor.next_row();
+        }
+    }
+
+    /// Written down when there were no runs: checkpoints of then name places in these orders.
+    #[test]
+    fn the_order_without_runs_stays_what_it_was() {
+        let groups = vec![
+            Group { rows: (0..4).collect(), weight: 1.5 },
+            Group { rows: (4..10).collect(), weight: 0.5 },
+        ];
+        let plain = [4, 11, 1, 5, 10, 9, 6, 2, 7, 3, 0, 8, 11, 10, 0, 9, 6, 1, 7, 2, 4, 8, 3, 5];
+        let weighted = [3, 1, 2, 2, 7, 9, 0, 8, 3, 0, 2, 7, 1, 3, 9, 1, 8, 3];
+        let runs_of_one = Runs { clips: vec![Some(ClipId(0)); 12], max_len: 1 };
+        let cursors = || [Cursor::new(12, 3).unwrap(), Cursor::weighted(groups.clone(), 7).unwrap()];
+        for mut cursors in [cursors(), cursors().map(|cursor| cursor.in_runs(runs_of_one.clone()))] {
+            assert_eq!(take(&mut cursors[0], plain.len()), plain);
+            assert_eq!(take(&mut cursors[1], weighted.len()), weighted);
         }
     }
 
@@ -257,8 +288,13 @@ mod tests {
 
     #[test]
     fn groups_are_by_task_and_source_with_the_product_of_weights() {
-        let label =
-            |row, source: &str, task| RowLabel { row, source: source.into(), task, video_id: "v".into() };
+        let label = |row, source: &str, task| RowLabel {
+            row,
+            source: source.into(),
+            task,
+            video_id: "v".into(),
+            clip: None,
+        };
         let labels = [
             label(0, "AVOS", TaskKind::Tag),
             label(3, "AVOS", TaskKind::Stg),

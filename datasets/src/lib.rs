@@ -1,15 +1,17 @@
 //! Medical video data: the vocabulary of samples, tasks and sources, and everything that reads or writes it.
 //!
 //! [`sample`] holds the nouns the other crates share. [`medvidbench`] and [`messages`] read records, [`video`] their
-//! pictures; [`usable`], [`split`], [`mix`] and [`cursor`] say which rows are seen, and in which order; [`synth`]
-//! renders a practice set. No model and no reward is known here.
+//! pictures; [`clip`] names what is shown; [`usable`], [`split`], [`mix`], [`cursor`] and [`runs`] say which rows are
+//! seen, and in which order; [`synth`] renders a practice set. No model and no reward is known here.
 
 mod atomic;
+pub mod clip;
 pub mod cursor;
 pub mod error;
 pub mod medvidbench;
 pub mod messages;
 pub mod mix;
+pub mod runs;
 pub mod sample;
 pub mod split;
 pub mod synth;
@@ -17,11 +19,13 @@ pub mod task;
 pub mod usable;
 pub mod video;
 
+pub use clip::ClipId;
 pub use cursor::{Cursor, CursorState};
 pub use error::DatasetError;
 pub use medvidbench::MedVidBenchFile;
 pub use messages::{MessagesRecord, read_messages, write_messages};
 pub use mix::Mixture;
+pub use runs::Runs;
 pub use sample::{
     Content, Frames, Gold, ImageRef, Message, Region, Role, Segment, Span, TaskSample, TimedBox, VideoRef,
 };

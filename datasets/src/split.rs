@@ -144,6 +144,7 @@ mod tests {
                 source: SourceId::from(["AVOS", "CoPESD", "NurViD"][rng.random_range(0..3)]),
                 task: TaskKind::BENCHMARK[rng.random_range(0..8)],
                 video_id: format!("{}", rng.random_range(0..400)).into(),
+                clip: None,
             })
             .collect()
     }

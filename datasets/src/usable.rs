@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, DatasetError, SourceId, TaskKind, TaskSample};
+use crate::{ClipId, Dataset, DatasetError, SourceId, TaskKind, TaskSample};
 
 /// A row that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct RowLabel {
     pub task: TaskKind,
     /// The source video.
     pub video_id: Arc<str>,
+    /// What is shown, if anything is.
+    pub clip: Option<ClipId>,
 }
 
 /// The usable rows of a dataset, numbered without gaps. [`TaskSample::row`] stays the row in the file.
@@ -75,8 +77,9 @@ impl<D: Dataset> Usable<D> {
             .into_par_iter()
             .map(|row| {
                 let sample = inner.get(row).map_err(|error| (row, error))?;
+                let clip = sample.clip();
                 let TaskSample { source, task, video_id, .. } = sample;
-                Ok(RowLabel { row, source, task, video_id: video_id.into() })
+                Ok(RowLabel { row, source, task, video_id: video_id.into(), clip })
             })
             .collect();
         let num_rows = rows.len();
@@ -196,6 +199,11 @@ pub(crate) mod tests {
                 fps: 1.0,
             })
         }
+    }
+
+    /// A row without media.
+    pub(crate) fn one_row() -> Rows {
+        rows(&[true])
     }
 
     fn rows(good: &[bool]) -> Rows {

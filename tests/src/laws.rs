@@ -11,7 +11,7 @@ use burn::{
     tensor::{Tensor, backend::AutodiffBackend},
 };
 use medgrpo::device::Job;
-use medgrpo_datasets::{Content, Gold, SourceId, TaskKind, TaskSample, read_messages};
+use medgrpo_datasets::{Content, Gold, ImageRef, SourceId, TaskKind, TaskSample, read_messages};
 use medgrpo_model::{checkpoint::Pretrained, group_gradients::Kept, qwen2_5_vl::Qwen25Vl};
 use medgrpo_trainers::{
     TrainError,
@@ -159,11 +159,6 @@ fn step_from<B: AutodiffBackend>(
     };
     let schedule =
         Schedule { learning_rate: LEARNING_RATE, warmup_steps: 0, max_steps: 1, decay: Decay::Constant };
-    let preparer = SamplePreparer {
-        processor: Arc::clone(&fixture.processor),
-        sampling: VideoSampling::default(),
-        max_prompt_tokens: None,
-    };
     let stream = Conversations::new(fixture);
     let mut stage = Stage {
         recipe,
@@ -179,7 +174,7 @@ fn step_from<B: AutodiffBackend>(
             adam_beta2: 0.999,
             adam_epsilon: 1.0,
         }),
-        feeder: Feeder::new(Box::new(stream), Arc::new(preparer), BATCH, false),
+        feeder: Feeder::new(Box::new(stream), Arc::new(preparer(fixture)), BATCH, false),
         config: LoopConfig {
             max_steps: 1,
             micro_batch: Limits { max_sequences: way.micro_batch_size, max_tokens: way.max_tokens },
@@ -230,6 +225,50 @@ impl Job for Broken {
             assert!(culprit.sequences.contains(&(record, 0)) && culprit.sequences.len() <= micro_batch_size);
         }
         Ok(())
+    }
+}
+
+#[test]
+fn samples_that_share_a_clip_are_prepared_as_each_alone() {
+    let fixture = Fixture::open("flat_tied");
+    let preparer = preparer(&fixture);
+    let mut samples = Conversations::new(&fixture).samples;
+    let own = samples.len();
+    let ask_again = |sample: &TaskSample| {
+        let mut sample = sample.clone();
+        sample.prompt.last_mut().unwrap().content.push(Content::Text(" And why?".to_owned()));
+        sample
+    };
+    samples.extend(samples.iter().map(ask_again).collect::<Vec<_>>());
+    let mut gone = samples[0].clone();
+    gone.prompt[0].content.push(Content::Image(ImageRef { path: "gone.png".into() }));
+    samples.extend([ask_again(&gone), gone]);
+    let samples: Vec<(String, TaskSample)> =
+        samples.into_iter().enumerate().map(|(at, sample)| (format!("sample {at}"), sample)).collect();
+    let (mut num_shared, mut num_bad) = (0, 0);
+    for (together, (origin, sample)) in preparer.prepare_all(samples.clone()).into_iter().zip(samples) {
+        num_shared += usize::from(sample.clip().is_some());
+        match (together, preparer.prepare(origin.clone(), sample)) {
+            (Ok(ours), Ok(theirs)) => {
+                assert_eq!(ours.origin, origin);
+                assert_eq!((ours.prompt, ours.answer_ids), (theirs.prompt, theirs.answer_ids), "{origin}");
+            }
+            (Err(ours), Err(theirs)) => {
+                num_bad += 1;
+                assert_eq!(ours.to_string(), theirs.to_string());
+                assert!(ours.to_string().contains(&origin), "{ours}");
+            }
+            (ours, theirs) => panic!("{origin}: {:?} and {:?}", ours.err(), theirs.err()),
+        }
+    }
+    assert!(num_shared > own / 2 && num_bad == 2, "{num_shared} of {own} twice, {num_bad} bad");
+}
+
+fn preparer(fixture: &Fixture) -> SamplePreparer {
+    SamplePreparer {
+        processor: Arc::clone(&fixture.processor),
+        sampling: VideoSampling::default(),
+        max_prompt_tokens: None,
     }
 }
 

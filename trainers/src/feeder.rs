@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, sync::Arc, thread::JoinHandle};
 
 use medgrpo_datasets::TaskSample;
-use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::{TrainError, prepare::SamplePreparer, rollout::PreparedSample};
@@ -91,9 +90,9 @@ impl Feeder {
         let drawn: Vec<((String, TaskSample), Value)> = (0..count).map(draw).collect::<Result<_, _>>()?;
         let preparer = Arc::clone(&self.preparer);
         Ok(std::thread::spawn(move || {
-            let prepare =
-                |((origin, sample), place)| Drawn { prepared: preparer.prepare(origin, sample), place };
-            drawn.into_par_iter().map(prepare).collect()
+            let (samples, places): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
+            let prepared = preparer.prepare_all(samples).into_iter();
+            prepared.zip(places).map(|(prepared, place)| Drawn { prepared, place }).collect()
         }))
     }
 }

@@ -1,7 +1,8 @@
 //! What a step reports, under TRL's names where it has one; `…/TASK/DATASET` is the same of one dataset and task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use medgrpo_datasets::ClipId;
 use medgrpo_rewards::{Score, parse::is_readable};
 
 use crate::rollout::{RolloutCompletion, RolloutGroup};
@@ -48,6 +49,12 @@ pub(crate) fn rollout_metrics<'g>(groups: impl Iterator<Item = &'g RolloutGroup>
         }
     }
     metrics
+}
+
+/// How many clips the prompts of `groups` show.
+pub(crate) fn num_clips<'g>(groups: impl Iterator<Item = &'g RolloutGroup>) -> usize {
+    let clips: HashSet<ClipId> = groups.filter_map(|group| group.prepared.sample.clip()).collect();
+    clips.len()
 }
 
 /// Share of the tokens of a step that are learned from with an advantage other than 0: of the gradient's terms, those that say
@@ -144,7 +151,7 @@ fn deviation(values: &[f64]) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use medgrpo_datasets::{SourceId, TaskKind};
+    use medgrpo_datasets::{Content, ImageRef, Message, Role, SourceId, TaskKind};
 
     use super::*;
     use crate::testing::scored_group;
@@ -181,6 +188,19 @@ mod tests {
         close("completions/clipped_ratio/vs/CoPESD", 0.0);
         close("raw/vs/CoPESD/mean", 0.2);
         assert!(!metrics.contains_key("frac_unparsed/vs/CoPESD"), "a caption is never unreadable");
+    }
+
+    #[test]
+    fn a_clip_counts_once_however_many_prompts_show_it() {
+        let shows = |paths: &[&str]| {
+            let mut group = scored_group(&[]);
+            let images = paths.iter().map(|path| Content::Image(ImageRef { path: path.into() }));
+            let content = images.chain([Content::Text("?".to_owned())]).collect();
+            Arc::make_mut(&mut group.prepared.sample).prompt = vec![Message { role: Role::User, content }];
+            group
+        };
+        let groups = [shows(&["a"]), shows(&["b"]), shows(&["a"]), shows(&[]), shows(&["a", "b"])];
+        assert_eq!(num_clips(groups.iter()), 3);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! From samples on disk to what the model takes: where datasets, which decode, meet the processor, which plans.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use medgrpo_datasets::{
-    Content, DatasetError, Frames, Message, TaskSample, VideoRef,
+    ClipId, Content, DatasetError, Frames, Message, TaskSample, VideoRef,
     video::{ClipInfo, clip_info, image_size, load_frames, load_image},
 };
 use medgrpo_model::processor::{
@@ -11,6 +11,7 @@ use medgrpo_model::processor::{
     FramePlan, FrameWish, Processor, ProcessorError, SamplingRule, Visual, VisualSize, frame_range,
     plan_frames,
 };
+use rayon::prelude::*;
 
 use crate::{TrainError, rollout::PreparedSample};
 
@@ -61,10 +62,55 @@ pub struct SamplePreparer {
     pub max_prompt_tokens: Option<usize>,
 }
 
+/// What a conversation shows.
+#[derive(Clone)]
+struct Shown {
+    /// One for each of its media.
+    sizes: Vec<VisualSize>,
+    /// Their patches, without tokens.
+    patches: Encoded,
+}
+
 impl SamplePreparer {
     /// Makes a sample ready for the model; `origin` names it in messages.
     pub fn prepare(&self, origin: String, sample: TaskSample) -> Result<PreparedSample, TrainError> {
-        let (prompt, answer_ids) = self.encode_prompt(&origin, &sample.prompt, sample.answer.as_deref())?;
+        let shown = self.show(&origin, &sample.prompt)?;
+        self.prepare_shown(origin, sample, shown)
+    }
+
+    /// Makes samples ready, in their order; a clip that several of them show is decoded once.
+    pub fn prepare_all(&self, samples: Vec<(String, TaskSample)>) -> Vec<Result<PreparedSample, TrainError>> {
+        let mut askers: HashMap<ClipId, Vec<&(String, TaskSample)>> = HashMap::new();
+        for asker in &samples {
+            if let Some(clip) = asker.1.clip() {
+                askers.entry(clip).or_default().push(asker);
+            }
+        }
+        let shared: HashMap<ClipId, Shown> = askers
+            .into_par_iter()
+            .filter(|(_, askers)| askers.len() > 1)
+            .filter_map(|(clip, askers)| {
+                let (origin, sample) = askers[0];
+                // Media that cannot be read are left to each sample, so that each is named in a message of its own.
+                Some((clip, self.show(origin, &sample.prompt).ok()?))
+            })
+            .collect();
+        let prepare =
+            |(origin, sample): (String, TaskSample)| match sample.clip().and_then(|clip| shared.get(&clip)) {
+                Some(shown) => self.prepare_shown(origin, sample, shown.clone()),
+                None => self.prepare(origin, sample),
+            };
+        samples.into_par_iter().map(prepare).collect()
+    }
+
+    fn prepare_shown(
+        &self,
+        origin: String,
+        sample: TaskSample,
+        shown: Shown,
+    ) -> Result<PreparedSample, TrainError> {
+        let (prompt, answer_ids) =
+            self.encode_shown(&origin, &sample.prompt, sample.answer.as_deref(), shown)?;
         if let Some(max) = self.max_prompt_tokens
             && prompt.input_ids.len() > max
         {
@@ -113,14 +159,24 @@ impl SamplePreparer {
         messages: &[Message],
         answer: Option<&str>,
     ) -> Result<(Encoded, Option<Vec<u32>>), TrainError> {
-        let visuals = self.load_visuals(origin, messages)?;
+        let shown = self.show(origin, messages)?;
+        self.encode_shown(origin, messages, answer, shown)
+    }
+
+    fn encode_shown(
+        &self,
+        origin: &str,
+        messages: &[Message],
+        answer: Option<&str>,
+        Shown { sizes, patches }: Shown,
+    ) -> Result<(Encoded, Option<Vec<u32>>), TrainError> {
         let mut chat = chat_messages(messages);
-        let prompt = self.processor.encode(&chat, &visuals, true).map_err(refused(origin))?;
+        let input_ids = self.processor.token_ids(&chat, &sizes, true).map_err(refused(origin))?;
+        let prompt = Encoded { input_ids, ..patches };
         let Some(answer) = answer else {
             return Ok((prompt, None));
         };
         chat.push(ChatMessage::text("assistant", answer));
-        let sizes: Vec<VisualSize> = visuals.iter().map(Visual::size).collect();
         let AnswerIds { input_ids, answer } =
             self.processor.answer_ids(&chat, &sizes).map_err(refused(origin))?;
         if input_ids[..answer.start] != prompt.input_ids {
@@ -144,6 +200,12 @@ impl SamplePreparer {
         self.processor
             .encode(&chat_messages(messages), &visuals, add_generation_prompt)
             .map_err(refused(origin))
+    }
+
+    fn show(&self, origin: &str, messages: &[Message]) -> Result<Shown, TrainError> {
+        let visuals = self.load_visuals(origin, messages)?;
+        let patches = self.processor.encode_visuals(&visuals).map_err(refused(origin))?;
+        Ok(Shown { sizes: visuals.iter().map(Visual::size).collect(), patches })
     }
 
     fn load_visuals(&self, origin: &str, messages: &[Message]) -> Result<Vec<Visual>, TrainError> {

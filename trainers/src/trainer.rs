@@ -18,7 +18,7 @@ use crate::{
     failure::{Culprit, FailedStep},
     feeder::Feeder,
     learner::Learner,
-    metrics::{Metrics, effective_tokens, rollout_metrics},
+    metrics::{Metrics, effective_tokens, num_clips, rollout_metrics},
     micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, StepData, by_completion},
     recipe::{Policy, Recipe},
     reward_kl::RewardKl,
@@ -193,6 +193,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
             metrics.insert("time/collect".to_owned(), (collected_at - collected.waited).as_secs_f64());
             metrics.insert("time/update".to_owned(), (total - collected_at).as_secs_f64());
             metrics.insert("data/skipped".to_owned(), collected.num_skipped as f64);
+            metrics.insert("data/clips".to_owned(), num_clips(collected.drawn()) as f64);
             let report = StepReport {
                 step: done + 1,
                 metrics,

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::MedVidBenchFile;
 use crate::{
-    Content, Dataset, DatasetError, Frames, Gold, RowProblem, SourceId, TaskKind, TaskSample, VideoRef, video,
+    ClipId, Content, Dataset, DatasetError, Frames, Gold, RowProblem, SourceId, TaskKind, TaskSample,
+    VideoRef, video,
 };
 
 /// How far media are looked at.
@@ -35,6 +36,8 @@ pub struct Summary {
     pub num_by_source_and_task: BTreeMap<(SourceId, TaskKind), usize>,
     /// Number of usable rows without an answer.
     pub num_without_answer: usize,
+    /// What the usable rows show.
+    pub clips: HashSet<ClipId>,
 }
 
 impl MedVidBenchFile {
@@ -59,13 +62,14 @@ impl MedVidBenchFile {
         Ok(sample)
     }
 
-    /// Counts the rows by source and task.
+    /// Counts the rows by source and task, and gathers what they show.
     pub fn summary(&self) -> Summary {
         let counts = (0..self.len()).into_par_iter().fold(Summary::default, |mut counts, row| {
             counts.num_rows += 1;
             match self.get(row) {
                 Ok(sample) => {
                     counts.num_without_answer += usize::from(sample.answer.is_none());
+                    counts.clips.extend(sample.clip());
                     *counts.num_by_source_and_task.entry((sample.source, sample.task)).or_default() += 1;
                 }
                 Err(_) => counts.num_bad_rows += 1,
@@ -76,6 +80,7 @@ impl MedVidBenchFile {
             left.num_rows += right.num_rows;
             left.num_bad_rows += right.num_bad_rows;
             left.num_without_answer += right.num_without_answer;
+            left.clips.extend(right.clips);
             for (key, num) in right.num_by_source_and_task {
                 *left.num_by_source_and_task.entry(key).or_default() += num;
             }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use medgrpo_datasets::{
-    Dataset, MedVidBenchFile, TaskKind, TaskSample, Usable,
+    ClipId, Dataset, MedVidBenchFile, Runs, TaskKind, TaskSample, Usable,
     cursor::{Cursor, CursorState, Group},
 };
 use medgrpo_trainers::{TrainError, feeder::SampleStream};
@@ -121,10 +121,11 @@ pub(crate) struct MixtureStream {
 }
 
 impl MixtureStream {
-    /// The rows of `tasks`, from the start or from a saved place.
+    /// The rows of `tasks`, up to `questions_per_clip` of one clip next to each other, from the start or from a saved place.
     pub(crate) fn new(
         files: &Arc<Vec<DataFile>>,
         tasks: &[TaskKind],
+        questions_per_clip: usize,
         seed: u64,
         state: Option<&Value>,
     ) -> Result<Self> {
@@ -139,7 +140,10 @@ impl MixtureStream {
             let names: Vec<&str> = tasks.iter().map(|task| task.key()).collect();
             bail!("no row of `data.train` is of the tasks of this stage ({})", names.join(", "));
         }
-        let mut cursor = Cursor::weighted(groups, seed)?;
+        let clip = |(file, place): &(usize, usize)| files[*file].usable.labels()[*place].clip;
+        let clips: Vec<Option<ClipId>> = rows.iter().map(clip).collect();
+        let runs = Runs { clips, max_len: questions_per_clip };
+        let mut cursor = Cursor::weighted(groups, seed)?.in_runs(runs);
         if let Some(state) = state {
             let place: Place =
                 serde_json::from_value(state.clone()).context("the checkpoint's place in the data")?;
@@ -167,5 +171,53 @@ impl SampleStream for MixtureStream {
     fn state(&self) -> Value {
         let place = Place { num_rows: self.rows.len(), cursor: self.cursor.state() };
         serde_json::to_value(place).expect("plain numbers serialise")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use medgrpo_datasets::synth::{SynthConfig, render};
+
+    use super::*;
+
+    #[test]
+    fn questions_on_one_clip_meet_in_a_step_of_the_practice_set() {
+        const NUM_PROMPTS: usize = 8;
+        let dir = tempfile::tempdir().unwrap();
+        let config = SynthConfig { out_dir: dir.path().to_owned(), seed: 2, clips: 30 };
+        render(&config, &|_, _| {}).unwrap();
+        let (path, root) = (dir.path().join("train.json"), dir.path().to_owned());
+        let file = DataFile::open(&path, &root, 1.0, &TaskKind::BENCHMARK, OnBadRow::Error).unwrap();
+        let num_rows = file.usable.len();
+        let files = Arc::new(vec![file]);
+        let stream = |questions_per_clip, state: Option<&Value>| {
+            MixtureStream::new(&files, &TaskKind::BENCHMARK, questions_per_clip, 4, state).unwrap()
+        };
+        let mean_clips = |questions_per_clip| {
+            let mut stream = stream(questions_per_clip, None);
+            let num_steps = num_rows / NUM_PROMPTS;
+            let mut num_clips = 0;
+            for _ in 0..num_steps {
+                let samples = (0..NUM_PROMPTS).map(|_| stream.next_sample().unwrap().1);
+                let clips: Vec<ClipId> = samples.map(|sample| sample.clip().unwrap()).collect();
+                num_clips += (0..NUM_PROMPTS).filter(|at| !clips[..*at].contains(&clips[*at])).count();
+            }
+            num_clips as f64 / num_steps as f64
+        };
+        let [plain, pairs, many] = [1, 2, NUM_PROMPTS].map(mean_clips);
+        println!("{num_rows} rows; clips a step: {plain:.2}, in pairs {pairs:.2}, in runs {many:.2}");
+        assert!(many < 0.6 * plain && pairs < 0.9 * plain, "{plain} {pairs} {many}");
+
+        let origins = |stream: &mut MixtureStream, count: usize| -> Vec<String> {
+            (0..count).map(|_| stream.next_sample().unwrap().0).collect()
+        };
+        let mut whole = stream(NUM_PROMPTS, None);
+        assert_eq!(origins(&mut whole, num_rows).into_iter().collect::<BTreeSet<_>>().len(), num_rows);
+        for _ in 0..3 {
+            let mut resumed = stream(NUM_PROMPTS, Some(&whole.state()));
+            assert_eq!(origins(&mut resumed, 11), origins(&mut whole, 11));
+        }
     }
 }

@@ -317,6 +317,7 @@ impl TrainJob<'_> {
         let stream = MixtureStream::new(
             &self.train,
             &stage.data.tasks,
+            self.experiment.data.questions_per_clip,
             order_seed,
             resumed.map(|(_, state)| &state.stream),
         )?;

@@ -223,6 +223,14 @@ impl Processor {
         Ok(self.visual.plan(0, size)?.grid)
     }
 
+    /// Patches of visuals alone, as a conversation without tokens.
+    ///
+    /// # Errors
+    /// When a visual cannot be used.
+    pub fn encode_visuals(&self, visuals: &[Visual]) -> Result<Encoded, ProcessorError> {
+        self.with_patches(Vec::new(), visuals)
+    }
+
     fn with_patches(&self, input_ids: Vec<u32>, visuals: &[Visual]) -> Result<Encoded, ProcessorError> {
         let mut encoded = Encoded { input_ids, ..Encoded::default() };
         let Encoded { images, videos, second_per_grid_ts, .. } = &mut encoded;

@@ -3,6 +3,7 @@
 mod adapters;
 mod alarms;
 mod best;
+mod clips;
 mod compared;
 mod events;
 mod every_recipe;

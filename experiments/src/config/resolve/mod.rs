@@ -104,6 +104,7 @@ impl Data {
         Self {
             on_bad_row: wire.on_bad_row.unwrap_or(OnBadRow::Error),
             max_prompt_tokens: wire.max_prompt_tokens.unwrap_or(8192),
+            questions_per_clip: wire.questions_per_clip.unwrap_or(1),
             train: wire.train.into_iter().map(TrainFile::from_wire).collect(),
             eval: wire.eval.into_iter().map(EvalFile::from_wire).collect(),
         }

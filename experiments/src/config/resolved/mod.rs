@@ -103,6 +103,7 @@ pub struct VisionInit {
 pub struct Data {
     pub on_bad_row: OnBadRow,
     pub max_prompt_tokens: usize,
+    pub questions_per_clip: usize,
     pub train: Vec<TrainFile>,
     pub eval: Vec<EvalFile>,
 }

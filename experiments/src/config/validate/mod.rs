@@ -113,6 +113,7 @@ impl Judge {
 
     fn data(&mut self, data: &Data) {
         self.at_least("data.max_prompt_tokens", data.max_prompt_tokens, 1);
+        self.at_least("data.questions_per_clip", data.questions_per_clip, 1);
         for (index, file) in data.train.iter().enumerate() {
             let key = format!("data.train.{index}");
             self.number(&format!("{key}.weight"), file.weight, file.weight > 0.0, "above 0");

@@ -126,6 +126,8 @@ pub struct DataWire {
     pub on_bad_row: Option<OnBadRow>,
     /// Longest prompt in tokens, vision tokens included. A longer sample is refused by `check` and before training; nothing is ever truncated.
     pub max_prompt_tokens: Option<usize>,
+    /// Most questions on one clip that stand next to each other in the order of an epoch. A step decodes their clip once, and a micro-batch encodes it once for all of its prompts. With 1 the order is a plain shuffle of the rows.
+    pub questions_per_clip: Option<usize>,
 }
 
 /// A file to train on.
