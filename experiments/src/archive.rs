@@ -1,4 +1,5 @@
-//! The tokens behind `rollouts.jsonl`: ids, and log-probabilities under the policy that drew them.
+//! The tokens behind `rollouts.jsonl`: ids, log-probabilities under the policy before its update, and those of another engine
+//! that drew them.
 //!
 //! One line of JSON a group, in the order of `rollouts.jsonl` and with nothing that stands there; the lines of a step are one
 //! member of a gzip file. So the file only grows, `zcat` reads it, and it is cut back between two members when a run is resumed.
@@ -28,18 +29,26 @@ pub(crate) struct ArchivedGroup {
     pub(crate) prompt_tokens: usize,
     /// Tokens of each completion.
     pub(crate) token_ids: Vec<Vec<u32>>,
-    /// Log-probability of each of them under the policy that drew it; absent for a group that was dropped.
+    /// Log-probability of each of them under the policy before its update; absent for a group that was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) log_probs: Option<Vec<Vec<f32>>>,
+    /// The same as told by the engine that drew them; absent where that was the policy itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sampling_log_probs: Option<Vec<Vec<f32>>>,
 }
 
 impl ArchivedGroup {
     pub(crate) fn new(at: Position, group: &RolloutGroup, log_probs: Option<&[Vec<f32>]>) -> Self {
+        let completions = &group.completions;
         Self {
             at,
             prompt_tokens: group.prepared.prompt.input_ids.len(),
-            token_ids: group.completions.iter().map(|completion| completion.token_ids.clone()).collect(),
+            token_ids: completions.iter().map(|completion| completion.token_ids.clone()).collect(),
             log_probs: log_probs.map(<[Vec<f32>]>::to_vec),
+            sampling_log_probs: completions
+                .iter()
+                .map(|completion| completion.sampling_log_probs.clone())
+                .collect(),
         }
     }
 }
@@ -177,7 +186,8 @@ impl ArchiveReader {
         for group in &groups {
             let lens = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
             let tokens: Vec<usize> = group.token_ids.iter().map(Vec::len).collect();
-            if group.log_probs.as_deref().is_some_and(|log_probs| lens(log_probs) != tokens) {
+            let told = [&group.log_probs, &group.sampling_log_probs];
+            if told.into_iter().flatten().any(|log_probs| lens(log_probs) != tokens) {
                 bail!(
                     "{}: there are not as many log-probabilities as tokens: the file has been changed",
                     at()
@@ -200,6 +210,8 @@ mod tests {
             prompt_tokens: 7,
             token_ids: vec![vec![step as u32, 151_645], vec![3]],
             log_probs: log_prob.map(|log_prob| vec![vec![log_prob, -1.0e-7], vec![-0.1]]),
+            // Every other step as if another engine had drawn it.
+            sampling_log_probs: step.is_multiple_of(2).then(|| vec![vec![-0.7, -1.0e-6], vec![-0.1]]),
         }
     }
 
@@ -256,6 +268,9 @@ mod tests {
         refuse(b"{\"stage\":1,\"step\":1}\n", "gzip");
         let mut torn = group(1, 1, Some(-1.0));
         torn.log_probs.as_mut().unwrap()[1].pop();
+        refuse(&member(&[torn]).unwrap(), "as many log-probabilities as tokens");
+        let mut torn = group(1, 2, Some(-1.0));
+        torn.sampling_log_probs.as_mut().unwrap().pop();
         refuse(&member(&[torn]).unwrap(), "as many log-probabilities as tokens");
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(b"{\"stage\":1,\"step\":1}\n").unwrap();

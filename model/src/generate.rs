@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::{
     ModelError,
     attention::Rows,
+    lanes::Exponentials,
     processor::Encoded,
     prompt::Prompts,
     sampling::{Sampler, Sampling},
@@ -23,6 +24,8 @@ pub struct GenerationConfig {
     pub sampling: Sampling,
     /// Tokens that end a completion; the one met is kept as its last.
     pub stop_ids: Vec<u32>,
+    /// Whether completions tell the log-probabilities of their tokens, which greedy ones do not have.
+    pub log_probs: bool,
 }
 
 /// Why a completion ended.
@@ -45,18 +48,25 @@ impl FinishReason {
 }
 
 /// A generated answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     /// Its tokens, the stop token included.
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// Log-probability of each of its tokens if asked for, over the whole vocabulary and with the logits divided by the
+    /// temperature: what [`completion_log_probs`](crate::group_forward::completion_log_probs) gives, whatever `top_k`,
+    /// `top_p`, the penalty and banned ids leave to draw from.
+    pub log_probs: Option<Vec<f32>>,
 }
 
 /// Completions of each prompt, `num_generations` a prompt.
 ///
 /// `seeds` holds one seed per prompt: a completion depends on its prompt's seed and its own index, not on the batch.
 /// Call it on a model without autodiff.
+///
+/// # Panics
+/// If there is not one seed per prompt, or if greedy completions are asked for log-probabilities.
 pub fn generate<B: Backend, M: Vlm<B>>(
     model: &M,
     prompts: &[&Encoded],
@@ -65,6 +75,8 @@ pub fn generate<B: Backend, M: Vlm<B>>(
     device: &B::Device,
 ) -> Result<Vec<Vec<Completion>>, ModelError> {
     assert_eq!(prompts.len(), seeds.len(), "one seed per prompt");
+    let is_greedy = config.sampling.temperature == 0.0;
+    assert!(!(config.log_probs && is_greedy), "greedy tokens are drawn from no distribution");
     let features = model.encode_vision(prompts, device);
     let cached = Prompts::run(model, prompts, features, device)?;
     let rows = Rows { prompts: prompts.len(), completions: config.num_generations, len: 1 };
@@ -83,6 +95,7 @@ pub fn generate<B: Backend, M: Vlm<B>>(
                 ),
                 last_id: cached.rows.last_ids[prompt],
                 token_ids: Vec::new(),
+                log_probs: config.log_probs.then(Vec::new),
                 stopped: false,
             }
         })
@@ -113,7 +126,7 @@ pub fn generate<B: Backend, M: Vlm<B>>(
             .par_iter_mut()
             .zip(logits.par_chunks_mut(model.vocab_size()))
             .filter(|(sequence, _)| !sequence.stopped)
-            .for_each(|(sequence, logits)| sequence.step(logits, &banned, &config.stop_ids));
+            .for_each(|(sequence, logits)| sequence.step(logits, &banned, config));
         if sequences.iter().all(|sequence| sequence.stopped) {
             break;
         }
@@ -126,18 +139,25 @@ struct Sequence {
     sampler: Sampler,
     last_id: u32,
     token_ids: Vec<u32>,
+    log_probs: Option<Vec<f32>>,
     stopped: bool,
 }
 
 impl Sequence {
-    fn step(&mut self, logits: &mut [f32], banned: &[u32], stop_ids: &[u32]) {
+    fn step(&mut self, logits: &mut [f32], banned: &[u32], config: &GenerationConfig) {
+        // The sampler changes its logits.
+        let whole = self.log_probs.is_some().then(|| logits.to_vec());
         self.last_id = self.sampler.next(logits, banned);
         self.token_ids.push(self.last_id);
-        self.stopped = stop_ids.contains(&self.last_id);
+        if let (Some(log_probs), Some(whole)) = (&mut self.log_probs, whole) {
+            let all = Exponentials::of(&whole, 1.0 / config.sampling.temperature);
+            log_probs.push(all.log_prob(whole[self.last_id as usize]));
+        }
+        self.stopped = config.stop_ids.contains(&self.last_id);
     }
 
     fn finish(self) -> Completion {
         let finish_reason = if self.stopped { FinishReason::Stop } else { FinishReason::Length };
-        Completion { token_ids: self.token_ids, finish_reason }
+        Completion { token_ids: self.token_ids, finish_reason, log_probs: self.log_probs }
     }
 }

@@ -96,6 +96,12 @@ impl Exponentials {
         (x - self.greatest) * self.factor
     }
 
+    /// Logarithm of the probability of `x`, a number of the row.
+    #[inline(always)]
+    pub(crate) fn log_prob(&self, x: f32) -> f32 {
+        self.distance(x) - self.log_sum()
+    }
+
     pub(crate) fn sum(&self) -> f32 {
         self.sum as f32
     }

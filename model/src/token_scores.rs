@@ -117,7 +117,7 @@ impl HostOp<1> for Choices {
             .zip(rows)
             .map(|(found, (logits, target))| {
                 let all = Exponentials::of(logits, 1.0 / self.temperature);
-                found[0] = all.distance(logits[*target as usize]) - all.log_sum();
+                found[0] = all.log_prob(logits[*target as usize]);
                 if let Some(entropy) = found.get_mut(1) {
                     *entropy = all.entropy();
                 }

@@ -13,10 +13,10 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 
-use crate::processor::Patches;
+use crate::{precision::Precision, processor::Patches};
 use disk::Disk;
 
-/// BLAKE3 of patches and their grids.
+/// BLAKE3 of patches, their grids and the precision of what is computed with them.
 type Key = [u8; 32];
 
 /// Features of clips in memory and, if asked for, on a disk; for one state of the tower's weights.
@@ -63,14 +63,15 @@ impl VisionStore {
         Ok(Self { disk: Some(Disk::open(dir, max_bytes)?), ..self })
     }
 
-    /// The features of `patches`, `[num_tokens, hidden]`, by `encode` unless they are kept.
+    /// The features of `patches`, `[num_tokens, hidden]`, by `encode` with `precision` unless they are kept.
     pub(crate) fn features<B: Backend>(
         &self,
         patches: &Patches,
+        precision: Precision,
         device: &B::Device,
         encode: impl FnOnce() -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
-        let key = key(patches);
+        let key = key(patches, precision);
         let find = || {
             if let Some(features) = self.disk.as_ref().and_then(|disk| disk.read(&key)) {
                 return Ok::<_, std::convert::Infallible>(Arc::new(features));
@@ -86,8 +87,9 @@ impl VisionStore {
     }
 }
 
-fn key(patches: &Patches) -> Key {
+fn key(patches: &Patches, precision: Precision) -> Key {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&[precision as u8]);
     for grid in &patches.grids {
         for side in [grid.t, grid.h, grid.w] {
             hasher.update(&(side as u64).to_le_bytes());
@@ -112,7 +114,7 @@ mod tests {
 
     /// Asks for the features of a clip that shows `value`; `encoded` counts how often they are computed.
     fn ask(store: &VisionStore, value: f32, encoded: &AtomicUsize) -> Vec<f32> {
-        let features = store.features::<Flex>(&patches(value), &FlexDevice, || {
+        let features = store.features::<Flex>(&patches(value), Precision::Parameters, &FlexDevice, || {
             encoded.fetch_add(1, Ordering::Relaxed);
             Tensor::from_data([[value, 1.0]], &FlexDevice)
         });
@@ -134,7 +136,9 @@ mod tests {
         });
         assert_eq!(encoded.into_inner(), 2);
         let other = Patches { grids: vec![GridThw { t: 1, h: 1, w: 4 }], ..patches(1.0) };
-        assert_ne!(key(&other), key(&patches(1.0)));
+        let keys = [&other, &patches(1.0)].map(|clip| key(clip, Precision::Parameters));
+        assert_ne!(keys[0], keys[1]);
+        assert_ne!(key(&other, Precision::Bf16), keys[0]);
     }
 
     #[test]
@@ -142,7 +146,7 @@ mod tests {
         let (store, rows) = (VisionStore::new(1 << 30), 40 << 10);
         let mut encoded = 0;
         for _ in 0..2 {
-            store.features::<Flex>(&patches(1.0), &FlexDevice, || {
+            store.features::<Flex>(&patches(1.0), Precision::Parameters, &FlexDevice, || {
                 encoded += 1;
                 Tensor::zeros([rows, 256], &FlexDevice)
             });

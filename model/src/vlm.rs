@@ -10,6 +10,7 @@ use crate::{
     attention::{KeyValue, Mask, Rows},
     decoder::{DecoderPass, Layer},
     output_head::OutputHead,
+    precision::Precision,
     processor::Encoded,
     trainable::{ModelPart, Trainable},
 };
@@ -170,6 +171,11 @@ pub trait Vlm<B: Backend>: Send + Sync {
 
     /// The model with the parts of its checkpoint learning or frozen; an adapter goes on learning.
     fn with_trainable(self, parts: Trainable) -> Self
+    where
+        Self: Sized;
+
+    /// The model computing with `precision`; its parameters stay what they are.
+    fn with_precision(self, precision: Precision) -> Self
     where
         Self: Sized;
 

@@ -169,6 +169,7 @@ impl Case {
             max_new_tokens: self.completion_tokens,
             sampling: Sampling::GREEDY,
             stop_ids: Vec::new(),
+            log_probs: false,
         };
         let measured = peak(|| {
             generate(&model, &[&prompt], &[1], &generation, &Default::default()).expect("a prompt");

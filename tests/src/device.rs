@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo::device::{Device, Job, run_on};
+use medgrpo_model::precision::Precision;
 
 /// One job at a time: a software GPU shares the processor, and figures are printed in order.
 static TURN: Mutex<()> = Mutex::new(());
@@ -30,6 +31,21 @@ pub(crate) fn chosen() -> Device {
     match std::env::var("MEDGRPO_TEST_DEVICE") {
         Ok(name) => name.parse().unwrap_or_else(|error| panic!("MEDGRPO_TEST_DEVICE: {error}")),
         Err(_) => Device::Cpu,
+    }
+}
+
+/// Whether the chosen device computes in bfloat16.
+pub(crate) fn has_bf16() -> bool {
+    run_on(chosen(), HasBf16).unwrap_or(false)
+}
+
+struct HasBf16;
+
+impl Job for HasBf16 {
+    type Output = bool;
+
+    fn run<B: AutodiffBackend>(self, device: &B::Device) -> Result<bool> {
+        Ok(Precision::Bf16.is_supported::<B::InnerBackend>(device))
     }
 }
 

@@ -25,7 +25,7 @@ pub struct FailedStep<'a> {
     pub groups: &'a [RolloutGroup],
     /// Advantage of every completion.
     pub advantages: &'a [Vec<f32>],
-    /// Log-probability of every token under the policy that drew it, as far as known.
+    /// Log-probability of every token under the policy before its update, as far as known.
     pub log_probs: &'a [Vec<Vec<f32>>],
     /// What was not finite first.
     pub culprit: Option<Culprit>,

@@ -72,8 +72,14 @@ pub(crate) struct MicroBatchPass<'a, B: AutodiffBackend, M: Policy<B>> {
     device: &'a B::Device,
 }
 
-/// The furthest that the ratio of a token is from 1: a maximum, where other numbers are sums.
-pub(crate) const RATIO_DEVIATION_MAX: &str = "importance_ratio_deviation/max";
+/// The furthest that the ratio of a token is from 1.
+const RATIO_DEVIATION_MAX: &str = "importance_ratio_deviation/max";
+
+/// The furthest that the policy's log-probability of a token is from its engine's.
+const SAMPLING_DIFFERENCE_MAX: &str = "sampling/sampling_logp_difference/max";
+
+/// Numbers that are maxima, where others are sums.
+pub(crate) const MAXIMA: [&str; 2] = [RATIO_DEVIATION_MAX, SAMPLING_DIFFERENCE_MAX];
 
 /// Named sums over a micro-batch's share of the step.
 type Sums = Vec<(&'static str, f64)>;
@@ -97,7 +103,7 @@ impl<'a, B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'a, B, M> {
 
     /// Gradients of one piece of a step, and its share of the metrics.
     ///
-    /// `old` holds the log-probabilities of the policy that drew the completions; where it is empty, `model` is that
+    /// `old` holds the log-probabilities of the policy before the step's first update; where it is empty, `model` is that
     /// policy, and they are left there if another iteration or the report will ask for them.
     pub(crate) fn run(
         &self,
@@ -157,7 +163,8 @@ impl<'a, B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'a, B, M> {
             piece.iter().flat_map(|slice| slice.of(&advantages[slice.group])).copied().collect();
         let advantages =
             Tensor::<B, 2>::from_data(TensorData::new(per_sequence, [sequences, 1]), self.device);
-        let sampling_log_probs = sampling_log_probs(groups, piece, &old_log_probs)?;
+        check_sampling_log_probs(groups, piece)?;
+        let sampling_log_probs = sampling_log_probs(&completions, &old_log_probs);
         let mask = loss_mask.tensor(log_probs.dtype(), self.device);
         let batch = TokenBatch {
             log_probs,
@@ -176,6 +183,12 @@ impl<'a, B: AutodiffBackend, M: Policy<B>> MicroBatchPass<'a, B, M> {
             reported.push((metric.name, share(metric, &batch, totals)));
         }
         reported.push(("loss", loss.clone().detach()));
+        if let Some(difference) = batch.sampling_difference() {
+            let values = difference.abs();
+            reported.push((SAMPLING_DIFFERENCE_MAX, values.clone().max()));
+            let metric = Metric { name: "sampling/sampling_logp_difference/mean", per: Level::Token, values };
+            reported.push((metric.name, share(metric, &batch, totals)));
+        }
         if is_scored(&completions) && batch.log_probs.dims()[1] > 0 {
             let ratio = batch.log_ratio().detach().exp();
             reported.push((RATIO_DEVIATION_MAX, ratio.sub_scalar(1.0).abs().max()));
@@ -216,19 +229,34 @@ pub(crate) fn by_completion(
 
 /// What the engines that drew the completions said, `[sequences, tokens]`; where one drew with the policy itself, the
 /// policy's own. `None` where all did.
-fn sampling_log_probs<B: Backend>(
-    groups: &[RolloutGroup],
-    piece: &[Slice],
+pub(crate) fn sampling_log_probs<B: Backend>(
+    completions: &[&RolloutCompletion],
     old_log_probs: &Tensor<B, 2>,
-) -> Result<Option<Tensor<B, 2>>, TrainError> {
+) -> Option<Tensor<B, 2>> {
+    if completions.iter().all(|completion| completion.sampling_log_probs.is_none()) {
+        return None;
+    }
     let [_, width] = old_log_probs.dims();
     let (mut told, mut known) = (Vec::new(), Vec::new());
+    for completion in completions {
+        let log_probs = completion.sampling_log_probs.as_deref().unwrap_or_default();
+        told.extend(padded(log_probs.to_vec(), width));
+        known.extend(padded(vec![1.0; log_probs.len()], width));
+    }
+    let tensor = |values: Vec<f32>| {
+        Tensor::<B, 2>::from_data(TensorData::new(values, old_log_probs.dims()), &old_log_probs.device())
+    };
+    Some(tensor(told) + old_log_probs.clone() * tensor(known).neg().add_scalar(1.0))
+}
+
+/// Whether every completion has as many of them as tokens, if it has any.
+fn check_sampling_log_probs(groups: &[RolloutGroup], piece: &[Slice]) -> Result<(), TrainError> {
     for slice in piece {
         let group = &groups[slice.group];
         for completion in slice.of(&group.completions) {
-            let log_probs = completion.sampling_log_probs.as_deref();
-            let (got, wanted) = (log_probs.map(<[f32]>::len), completion.token_ids.len());
-            if let Some(got) = got.filter(|got| *got != wanted) {
+            let wanted = completion.token_ids.len();
+            let got = completion.sampling_log_probs.as_ref().map_or(wanted, Vec::len);
+            if got != wanted {
                 return Err(TrainError::Sample {
                     origin: group.prepared.origin.clone(),
                     message: format!(
@@ -236,17 +264,9 @@ fn sampling_log_probs<B: Backend>(
                     ),
                 });
             }
-            told.extend(padded(log_probs.unwrap_or_default().to_vec(), width));
-            known.extend(padded(vec![1.0; got.unwrap_or(0)], width));
         }
     }
-    if known.iter().all(|known| *known == 0.0) {
-        return Ok(None);
-    }
-    let tensor = |values: Vec<f32>| {
-        Tensor::<B, 2>::from_data(TensorData::new(values, old_log_probs.dims()), &old_log_probs.device())
-    };
-    Ok(Some(tensor(told) + old_log_probs.clone() * tensor(known).neg().add_scalar(1.0)))
+    Ok(())
 }
 
 fn padded(mut row: Vec<f32>, width: usize) -> Vec<f32> {
@@ -283,17 +303,19 @@ mod tests {
 
     #[test]
     fn what_an_engine_said_takes_the_place_of_the_policys_own() {
-        let (groups, both) = piece([2, 1], [None, Some(vec![-3.5])]);
-        let found = sampling_log_probs(&groups, &both, &old()).unwrap().unwrap();
-        assert_eq!(numbers(found.inner()), [-1.0, -2.0, -3.5, 0.0]);
-        let (groups, both) = piece([2, 1], [None, None]);
-        assert!(sampling_log_probs(&groups, &both, &old()).unwrap().is_none());
+        let found = |told| {
+            let (groups, _) = piece([2, 1], told);
+            let completions: Vec<&RolloutCompletion> = groups[0].completions.iter().collect();
+            sampling_log_probs(&completions, &old()).map(|found| numbers(found.inner()))
+        };
+        assert_eq!(found([None, Some(vec![-3.5])]).unwrap(), [-1.0, -2.0, -3.5, 0.0]);
+        assert!(found([None, None]).is_none());
     }
 
     #[test]
     fn a_wrong_number_of_them_is_refused() {
         let (groups, both) = piece([2, 1], [Some(vec![-1.0]), None]);
-        let error = sampling_log_probs(&groups, &both, &old()).unwrap_err().to_string();
+        let error = check_sampling_log_probs(&groups, &both).unwrap_err().to_string();
         assert!(error.contains("row 0: 1 sampling log-probabilities"), "{error}");
     }
 }

@@ -83,6 +83,7 @@ pub fn answer_batch<B: Backend, M: Vlm<B>>(
         max_new_tokens,
         sampling: Sampling::GREEDY,
         stop_ids: stop_ids.to_vec(),
+        log_probs: false,
     };
     // Greedy decoding draws nothing: the seeds have no effect.
     let answers = generate(model, prompts, &vec![0; prompts.len()], &config, device)?;

@@ -1,8 +1,8 @@
 //! What a loss makes of completions that were drawn before, without a model: losses and weights in the gradient.
 //!
-//! At the first update of a batch the policy is the one that drew it: every probability ratio is 1, and the gradient of the
-//! policy term is a sum of the tokens' own gradients, each times its weight here. The divergence from a reference and the
-//! entropy bonus need a model and are left out.
+//! At the first update of a batch the policy has not moved: every ratio to the policy before is 1, and the gradient of the
+//! policy term is a sum of the tokens' own gradients, each times its weight here, the ratio to another engine that drew them
+//! included. The divergence from a reference and the entropy bonus need a model and are left out.
 
 use std::convert::Infallible;
 
@@ -17,6 +17,7 @@ use crate::{
     cut::{GroupLens, Limits, Slice, cut},
     loss::weighted,
     loss_mask::LossMask,
+    micro_batch::sampling_log_probs,
     objective::TokenBatch,
     recipe::Term,
     recipes::GrpoConfig,
@@ -28,9 +29,9 @@ use crate::{
 pub struct RecordedGroup<'a> {
     /// Length of its prompt: says which groups share a micro-batch.
     pub prompt_tokens: usize,
-    /// The completions.
+    /// The completions, with what the engine told that drew them, where that was not the policy itself.
     pub completions: &'a [RolloutCompletion],
-    /// Log-probability of each of their tokens under the policy that drew it.
+    /// Log-probability of each of their tokens under the policy before its update.
     pub log_probs: &'a [Vec<f32>],
     /// Advantage of each.
     pub advantages: &'a [f32],
@@ -106,7 +107,9 @@ fn piece_shares<B: AutodiffBackend>(
         let group = &groups[slice.group];
         advantages.extend(slice.of(group.advantages));
         for (completion, log_probs) in slice.of(group.completions).zip(slice.of(group.log_probs)) {
-            assert_eq!(log_probs.len(), completion.token_ids.len(), "a log-probability for each token");
+            let num_tokens = completion.token_ids.len();
+            let told = completion.sampling_log_probs.as_ref().map_or(num_tokens, Vec::len);
+            assert!(log_probs.len() == num_tokens && told == num_tokens, "a log-probability for each token");
             padded.extend(log_probs.iter().copied().chain(std::iter::repeat_n(0.0, width - log_probs.len())));
         }
     }
@@ -116,7 +119,7 @@ fn piece_shares<B: AutodiffBackend>(
         old_log_probs: log_probs.clone(),
         log_probs: log_probs.clone(),
         ref_log_probs: None,
-        sampling_log_probs: None,
+        sampling_log_probs: sampling_log_probs(&completions, &log_probs),
         entropy: None,
         advantages: Tensor::from_data(TensorData::new(advantages, [sequences, 1]), device),
         loss_mask,
@@ -151,7 +154,10 @@ mod tests {
     use super::*;
     use crate::{
         aggregate::Aggregate,
-        objective::{Cispo, Level},
+        objective::{
+            Cispo, Level,
+            weight::{Beyond, TruncatedImportance},
+        },
         recipes::Surrogate,
         testing::{Cpu, scored_group},
     };
@@ -179,7 +185,10 @@ mod tests {
     }
 
     fn replayed(config: &GrpoConfig, micro_batch_size: usize) -> Vec<Share> {
-        let step = step();
+        replayed_step(&step(), config, micro_batch_size)
+    }
+
+    fn replayed_step(step: &Step, config: &GrpoConfig, micro_batch_size: usize) -> Vec<Share> {
         let groups: Vec<RecordedGroup<'_>> = (0..2)
             .map(|group| RecordedGroup {
                 prompt_tokens: 9 - group,
@@ -224,6 +233,30 @@ mod tests {
             ..GrpoConfig::default()
         };
         assert_shares(&replayed(&cispo, 4), [0.1, -0.15, 0.025, -0.4], [0.2, 0.3, 0.05, 0.8]);
+    }
+
+    #[test]
+    fn what_an_engine_told_weighs_as_in_training() {
+        // Tokens that the policy thinks twice, four times and half as likely as their engine did; the last engine told nothing.
+        let mut step = step();
+        let ratios: [&[f32]; 3] = [&[2.0, 4.0], &[1.0, 1.0, 4.0], &[0.5]];
+        for (completion, ratios) in step.completions.iter_mut().flatten().zip(ratios) {
+            completion.sampling_log_probs = Some(ratios.iter().map(|ratio| -0.5 - ratio.ln()).collect());
+        }
+        let corrected = |level, beyond| {
+            let correction = TruncatedImportance { level, beyond, clip_min: None, clip_max: 3.0 };
+            let config =
+                GrpoConfig { importance_sampling_correction: Some(correction), ..GrpoConfig::default() };
+            replayed_step(&step, &config, 4)
+        };
+        // Of the plain shares, 2.5, 5/3 and 1/2: means over tokens of the ratios, 4 counting as 3.
+        let losses = [-0.625, 0.25 * 5.0 / 3.0, -0.0625, 0.5];
+        assert_shares(&corrected(Level::Token, Beyond::Truncate), losses, losses.map(f64::abs));
+        let losses = [0.0, 0.0, -0.0625, 0.5];
+        assert_shares(&corrected(Level::Sequence, Beyond::Mask), losses, losses.map(f64::abs));
+        // What was told changes nothing for a loss that does not ask.
+        let plain = replayed_step(&step, &GrpoConfig::default(), 4);
+        assert_eq!(plain, replayed(&GrpoConfig::default(), 4));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     feeder::Feeder,
     learner::Learner,
     metrics::{Metrics, effective_tokens, num_clips, rollout_metrics},
-    micro_batch::{LogProbs, MicroBatchPass, RATIO_DEVIATION_MAX, StepData, by_completion},
+    micro_batch::{LogProbs, MAXIMA, MicroBatchPass, StepData, by_completion},
     recipe::{Policy, Recipe},
     reward_kl::RewardKl,
     rollout::{RolloutCompletion, RolloutGroup, advantages},
@@ -50,7 +50,7 @@ pub struct StepReport<'a> {
     pub groups: &'a [RolloutGroup],
     /// Advantage of every completion.
     pub advantages: &'a [Vec<f32>],
-    /// Log-probability of every token of every completion under the policy that drew it, as the update has computed them;
+    /// Log-probability of every token of every completion under the policy before its update, as that has computed them;
     /// empty for demonstrations.
     pub log_probs: &'a [Vec<Vec<f32>>],
     /// What was drawn and not learned from.
@@ -254,7 +254,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
         };
         metrics.insert("num_tokens".to_owned(), totals.num_tokens as f64);
         metrics.insert("frac_padding".to_owned(), frac_padding(&lens, &pieces));
-        // Log-probabilities of the policy that drew the completions: those of the first iteration.
+        // Log-probabilities of the policy before its update: those of the first iteration.
         let mut old: Vec<Option<TensorData>> = vec![None; pieces.len()];
         let step = StepData { groups, advantages, totals, seed };
         let failure = |stage: &Self, model: &M, error: TrainError, iteration, old: &[Option<TensorData>]| {
@@ -321,7 +321,7 @@ impl<B: AutodiffBackend, M: Policy<B>> Stage<'_, B, M> {
                 for (name, value) in metrics {
                     let sum = sums.entry(name.to_owned()).or_insert(0.0);
                     // Every other number is a share of the step's.
-                    *sum = if name == RATIO_DEVIATION_MAX { sum.max(value) } else { *sum + value };
+                    *sum = if MAXIMA.contains(&name) { sum.max(value) } else { *sum + value };
                 }
             }
         }

@@ -8,14 +8,20 @@ use medgrpo_trainers::{
     aggregate::Aggregate,
     dynamic_sampling::DynamicSampling,
     filter::ZeroVariance,
-    objective::{self, Cispo, Clip, Gamma, KlToReference, Level, Sapo, Vespo},
+    objective::{
+        self, Cispo, Clip, Gamma, KlToReference, Level, Sapo, Vespo,
+        weight::{Beyond, TruncatedImportance},
+    },
     recipes::{self, GrpoConfig, Surrogate},
 };
 
 use super::component_weights;
 use crate::config::resolved::{
     Policy,
-    recipe::{AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, ScaleRewards},
+    recipe::{
+        AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, RolloutImportanceSamplingMode,
+        ScaleRewards,
+    },
 };
 
 /// The recipe's loss and advantage.
@@ -52,8 +58,7 @@ pub(crate) fn grpo_config(config: &Policy, tasks: &[TaskKind]) -> GrpoConfig {
         entropy_coef: config.entropy_coef,
         top_entropy_quantile: config.top_entropy_quantile,
         off_policy_mask_threshold: config.off_policy_mask_threshold,
-        // Rollouts are the policy's own.
-        importance_sampling_correction: None,
+        importance_sampling_correction: correction(config),
         mask_truncated_completions: config.mask_truncated_completions,
         num_iterations: config.num_iterations,
     }
@@ -83,6 +88,23 @@ fn advantage(config: &Policy, tasks: &[TaskKind]) -> Arc<dyn Advantage> {
             Arc::new(Gdpo { weights, epsilon })
         }
     }
+}
+
+/// The correction of completions drawn in another format, where the experiment asks for it.
+fn correction(config: &Policy) -> Option<TruncatedImportance> {
+    let (level, beyond) = match config.rollout_importance_sampling_mode? {
+        RolloutImportanceSamplingMode::None => return None,
+        RolloutImportanceSamplingMode::TokenTruncate => (Level::Token, Beyond::Truncate),
+        RolloutImportanceSamplingMode::TokenMask => (Level::Token, Beyond::Mask),
+        RolloutImportanceSamplingMode::SequenceTruncate => (Level::Sequence, Beyond::Truncate),
+        RolloutImportanceSamplingMode::SequenceMask => (Level::Sequence, Beyond::Mask),
+    };
+    Some(TruncatedImportance {
+        level,
+        beyond,
+        clip_min: config.rollout_importance_sampling_clip_min,
+        clip_max: config.rollout_importance_sampling_clip_max?,
+    })
 }
 
 fn surrogate(config: &Policy, level: Level) -> Surrogate {
@@ -120,11 +142,15 @@ mod tests {
     use crate::config::{load, resolved::Recipe};
 
     fn config_of(name: &str) -> GrpoConfig {
+        config_with(name, "")
+    }
+
+    fn config_with(name: &str, keys: &str) -> GrpoConfig {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.toml");
         let text = format!(
             "model.path = 'base'\ndata.train = [{{ file = 'train.json' }}]\n[[stage]]\nname = 's'\n\
-             recipe.type = '{name}'\ntrainer.max_steps = 1\n\
+             recipe = {{ type = '{name}'{keys} }}\ntrainer.max_steps = 1\n\
              data.tasks = ['tag', 'stg']\n"
         );
         std::fs::write(&file, text).unwrap();
@@ -159,5 +185,24 @@ mod tests {
         assert!(format!("{:?}", gdpo.advantage).starts_with("Gdpo"));
         let advantage = Arc::clone(&gdpo.advantage);
         assert_eq!(debug(&gdpo), debug(&GrpoConfig { advantage, ..GrpoConfig::default() }));
+    }
+
+    #[test]
+    fn rollouts_in_another_format_are_corrected_as_asked() {
+        let correction = |keys: &str| config_with("grpo", keys).importance_sampling_correction;
+        assert_eq!(correction(", rollout_bf16 = true"), Some(TruncatedImportance::default()));
+        let mode = ", rollout_bf16 = true, rollout_importance_sampling_mode";
+        assert_eq!(correction(&format!("{mode} = 'none'")), None);
+        let bounds = "rollout_importance_sampling_clip_max = 2.0, rollout_importance_sampling_clip_min = 0.5";
+        for (name, level, beyond) in [
+            ("token_truncate", Level::Token, Beyond::Truncate),
+            ("token_mask", Level::Token, Beyond::Mask),
+            ("sequence_truncate", Level::Sequence, Beyond::Truncate),
+            ("sequence_mask", Level::Sequence, Beyond::Mask),
+        ] {
+            let found = correction(&format!("{mode} = '{name}', {bounds}"));
+            let expected = TruncatedImportance { level, beyond, clip_min: Some(0.5), clip_max: 2.0 };
+            assert_eq!(found, Some(expected), "{name}");
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_model::{generate::GenerationConfig, processor::Processor, sampling::Sampling};
+use medgrpo_model::{
+    generate::GenerationConfig, precision::Precision, processor::Processor, sampling::Sampling,
+};
 use medgrpo_rewards::{Reward, compose::normalise::Normaliser, judge::Judge};
 use medgrpo_trainers::{
     cut::Limits,
@@ -64,6 +66,7 @@ pub(crate) fn on_policy(
     OnPolicy {
         processor: Arc::clone(processor),
         generation: GenerationConfig { num_generations, ..generation(config, stop_ids) },
+        precision: config.rollout_bf16.then_some(Precision::Bf16),
         reward: scoring.reward,
         normaliser: scoring.normaliser,
         batch: Limits {
@@ -85,6 +88,7 @@ fn generation(config: &Policy, stop_ids: &[u32]) -> GenerationConfig {
             repetition_penalty: 1.0,
         },
         stop_ids: stop_ids.to_vec(),
+        log_probs: config.rollout_bf16,
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Calibrator<'a> {
 
 impl Calibrator<'_> {
     /// Completions of `model`, scored without a normalization. `None` if it was asked to stop.
-    pub(crate) fn run<B: Backend, M: Vlm<B>>(
+    pub(crate) fn run<B: Backend, M: Vlm<B> + Clone>(
         &self,
         model: &M,
         device: &B::Device,

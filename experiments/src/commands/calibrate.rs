@@ -4,7 +4,9 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_model::{checkpoint::Pretrained as _, generation_config::read_stop_ids, qwen2_5_vl::Qwen25Vl};
+use medgrpo_model::{
+    checkpoint::Pretrained as _, generation_config::read_stop_ids, qwen2_5_vl::Qwen25Vl, vlm::Vlm as _,
+};
 use medgrpo_trainers::{predict::stop_ids, workers::Workers};
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         resolved::{Experiment, ModelSource, Policy, rewards::Calibration},
     },
     device::{Job, run_on, use_threads, workers},
-    pretrained::precision,
+    pretrained::{check_rollouts, precision},
 };
 
 pub(super) fn run(args: &CalibrateArgs) -> Result<()> {
@@ -108,6 +110,7 @@ impl Job for CalibrateJob<'_> {
         let folder = folder.unwrap_or(std::path::Path::new("."));
         let experts = build::open_experts(&self.grpo.rewards, tasks, folder)?;
         let precision = precision::<B::InnerBackend>(self.experiment.bf16, device)?;
+        check_rollouts::<B::InnerBackend>([self.grpo], device)?;
         let model = Qwen25Vl::<B::InnerBackend>::from_dir(&dir, device)?.0.with_precision(precision);
         let calibrator = Calibrator {
             files: &files,

@@ -9,6 +9,7 @@ use medgrpo_model::{
     generation_config::read_stop_ids,
     processor::Encoded,
     sampling::Sampling,
+    vlm::Vlm as _,
 };
 use medgrpo_trainers::{
     predict::{decode, stop_ids},
@@ -80,8 +81,8 @@ fn answer_conversations(args: &GenerateArgs, data: &Path) -> Result<()> {
         Some(ids) => ids,
         None => stop_ids(conversations.preparer.processor.tokenizer()),
     };
-    let config =
-        GenerationConfig { num_generations: args.num_generations, max_new_tokens, sampling, stop_ids };
+    let num_generations = args.num_generations;
+    let config = GenerationConfig { num_generations, max_new_tokens, sampling, stop_ids, log_probs: false };
     let workers = workers(&args.device)?;
     run_on(args.device.device, Generate { args, model_dir, conversations, config, workers })
 }

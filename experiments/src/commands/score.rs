@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
-use medgrpo_model::group_forward::{Group, LogProbOptions, completion_log_probs};
+use medgrpo_model::{
+    group_forward::{Group, LogProbOptions, completion_log_probs},
+    vlm::Vlm as _,
+};
 use medgrpo_trainers::workers::Workers;
 use serde::Serialize;
 

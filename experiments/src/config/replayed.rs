@@ -15,8 +15,8 @@ use super::{
     wire::{ExperimentWire, Method},
 };
 
-/// Keys that another recipe may set: those that advantages and losses depend on while every probability ratio is 1.
-const REPLAYED_KEYS: [&str; 11] = [
+/// Keys that another recipe may set: those that advantages and losses depend on while the policy has not moved.
+const REPLAYED_KEYS: [&str; 14] = [
     "advantage",
     "advantage_epsilon",
     "beta",
@@ -25,6 +25,9 @@ const REPLAYED_KEYS: [&str; 11] = [
     "loss_type",
     "mask_truncated_completions",
     "max_completion_length",
+    "rollout_importance_sampling_clip_max",
+    "rollout_importance_sampling_clip_min",
+    "rollout_importance_sampling_mode",
     "sapo_temperature_neg",
     "sapo_temperature_pos",
     "scale_rewards",
@@ -63,10 +66,13 @@ pub(crate) fn load_replayed(
     let mut tree = read_file(file, &mut Vec::new())?;
     if let Some(method) = method {
         let word = toml::Value::try_from(method).expect("a word");
-        let Policy { num_generations, max_completion_length, temperature, top_p, top_k, .. } = recorded;
+        let Policy {
+            num_generations, max_completion_length, temperature, top_p, top_k, rollout_bf16, ..
+        } = recorded;
         let recipe = format!(
             "{key}={{ type = {word}, num_generations = {num_generations}, max_completion_length = \
-             {max_completion_length}, temperature = {temperature:?}, top_p = {top_p:?}, top_k = {top_k} }}"
+             {max_completion_length}, temperature = {temperature:?}, top_p = {top_p:?}, top_k = {top_k}, \
+             rollout_bf16 = {rollout_bf16} }}"
         );
         apply_override(&mut tree, &recipe)?;
     }
@@ -135,7 +141,8 @@ mod tests {
         let typed = dir.path().join("x.toml");
         let text = "model.path = 'm'\ndata.train = [{ file = 't.json' }]\n[[stage]]\nname = 'sft'\nrecipe.type = 'sft'\n\
                     trainer.max_steps = 1\n[[stage]]\nname = 'grpo'\ndata.tasks = ['tag', 'vs']\ntrainer.max_steps = 1\n\
-                    recipe = { type = 'medgrpo', num_generations = 5, temperature = 0.7, advantage_epsilon = 0.01, \
+                    recipe = { type = 'medgrpo', num_generations = 5, temperature = 0.7, advantage_epsilon = 0.01, rollout_bf16 = true, \
+                    rollout_importance_sampling_clip_max = 2.5, \
                     rewards = { format_factor = 0.25, embedder = 'lexical', judge = { type = 'offline' } } }\n";
         std::fs::write(&typed, text).unwrap();
         let experiment = crate::config::load(&typed, &[]).unwrap();
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!((changed.scale_rewards, changed.advantage_epsilon), (Some(ScaleRewards::None), None));
         let changed = replayed(None, &["loss_type=cispo", "advantage=rloo"]).unwrap();
         assert_eq!((changed.epsilon, changed.epsilon_high, changed.scale_rewards), (None, Some(5.0), None));
+        let changed = replayed(None, &["rollout_importance_sampling_mode=none"]).unwrap();
+        assert_eq!((changed.rollout_bf16, changed.rollout_importance_sampling_clip_max), (true, None));
     }
 
     #[test]
@@ -172,6 +181,7 @@ mod tests {
         {
             let other = replayed(Some(method), &[]).unwrap();
             assert_eq!((other.num_generations, other.temperature), (5, 0.7), "{method:?}");
+            assert_eq!((other.rollout_bf16, other.rollout_importance_sampling_clip_max), (true, Some(3.0)));
             assert_eq!((other.method, &other.rewards), (method, &own.rewards));
         }
         let dapo =
@@ -184,6 +194,7 @@ mod tests {
     #[test]
     fn what_a_replay_does_not_read_is_refused() {
         for (overrides, wanted) in [
+            (["rollout_bf16=false"], "`rollout_bf16` is no key that a replay reads"),
             (["temperature=1"], "`temperature` is no key that a replay reads at --set temperature=1"),
             (["rewards.format_factor=1"], "how completions were drawn and paid is recorded"),
             (["loss_type=ppo"], "cannot be \"ppo\""),

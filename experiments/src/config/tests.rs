@@ -9,7 +9,7 @@ use super::{
     ConfigError, Experiment, load,
     resolved::{
         ModelSource, Policy, Recipe,
-        recipe::{AdvantageType, ImportanceSamplingLevel, LossType, Method},
+        recipe::{AdvantageType, ImportanceSamplingLevel, LossType, Method, RolloutImportanceSamplingMode},
     },
     shape::{Key, Shape},
 };
@@ -210,6 +210,19 @@ fn a_key_that_the_algorithm_does_not_read_is_refused() {
         ("type = \"rloo\", beta = 0.1, use_bias_correction_kl = true", "kl_in = \"loss\""),
         ("type = \"gdpo\", beta = 0.1, kl_in = \"reward\"", "components of the reward alone"),
         ("type = \"cispo\", epsilon_high = 0.3", "1 or above"),
+        ("type = \"sft\", rollout_bf16 = true", "choose a type that learns from rewards"),
+        ("type = \"grpo\", rollout_importance_sampling_mode = \"none\"", "set rollout_bf16 = true"),
+        (
+            "type = \"grpo\", rollout_importance_sampling_clip_min = 0.5",
+            "a rollout_importance_sampling_mode that corrects",
+        ),
+        (
+            "type = \"grpo\", rollout_bf16 = true, rollout_importance_sampling_mode = \"none\", \
+             rollout_importance_sampling_clip_max = 2.0",
+            "clip_max` has no effect",
+        ),
+        ("type = \"grpo\", rollout_bf16 = true, rollout_importance_sampling_clip_max = 0.9", "1 or above"),
+        ("type = \"grpo\", rollout_bf16 = true, rollout_importance_sampling_clip_min = 1.1", "at most 1"),
     ] {
         let text = FULL
             .replace("type = \"grpo\", epsilon = 0.1", keys)
@@ -248,6 +261,20 @@ fn a_type_is_a_choice_of_defaults() {
     assert!(trl.mask_truncated_completions && !trl.dynamic_sampling.enabled);
     let unmasked = policy("type = \"trl_dapo\", mask_truncated_completions = false, dynamic_sampling = {}");
     assert_eq!(Policy { method: Method::Dapo, ..unmasked }, dapo);
+    let in_bf16 = policy("type = \"dapo\", rollout_bf16 = true");
+    assert_eq!(
+        (in_bf16.rollout_importance_sampling_mode, in_bf16.rollout_importance_sampling_clip_max),
+        (Some(RolloutImportanceSamplingMode::SequenceMask), Some(3.0))
+    );
+    let own = Policy {
+        rollout_bf16: false,
+        rollout_importance_sampling_mode: None,
+        rollout_importance_sampling_clip_max: None,
+        ..in_bf16
+    };
+    assert_eq!(own, dapo);
+    let weighs = "type = \"grpo\", loss_type = \"vespo\", rollout_bf16 = true, rollout_importance_sampling_clip_min = 0.1";
+    assert_eq!(policy(weighs).rollout_importance_sampling_clip_min, Some(0.1));
     // Named parts of a method give the method.
     let by_hand = policy("type = \"grpo\", loss_type = \"dr_grpo\", scale_rewards = \"none\"");
     assert_eq!(Policy { method: Method::DrGrpo, ..by_hand }, policy("type = \"dr_grpo\""));
@@ -475,6 +502,8 @@ fn senseless_values_are_refused_with_the_remedy() {
         let text = message(FULL, &["stage.1.data.tasks=[\"tag\",\"vs\"]", set]);
         assert!(text.contains(expected), "--set {set} gave: {text}");
     }
+    let text = message(FULL, &["bf16=true", "stage.1.recipe.rollout_bf16=true"]);
+    assert!(text.starts_with("`stage.1.recipe.rollout_bf16` has no effect: with `bf16`"), "{text}");
     let unoffered = FULL.replace("{ file = \"a/train.json\", weight = 2.0 }, ", "");
     assert!(message(&unoffered, &[]).contains("names stg, which no file of `data.train` offers"));
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Result;
 use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::RowProblem;
-use medgrpo_model::processor::Encoded;
+use medgrpo_model::{processor::Encoded, vlm::Vlm as _};
 use medgrpo_trainers::{
     TrainError, predict::answer_batch, prepare::SamplePreparer, rollout::PreparedSample, workers::Workers,
 };

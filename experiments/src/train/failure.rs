@@ -59,9 +59,12 @@ struct FailedCompletion<'a> {
     /// Its distance from the reference, where that is part of the reward.
     #[serde(skip_serializing_if = "Option::is_none")]
     kl: Option<f32>,
-    /// Of each token under the policy that drew it; absent where nobody asked.
+    /// Of each token under the policy before its update; absent where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_probs: Option<&'a [f32]>,
+    /// The same as told by the engine that drew it; absent where that was the policy itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling_log_probs: Option<&'a [f32]>,
     /// Whether it is the first that is not finite by itself.
     first_not_finite: bool,
 }
@@ -120,6 +123,7 @@ fn failed_group<'a>(failed: &FailedStep<'a>, place: usize, group: &'a RolloutGro
             .and_then(|group| group.get(number))
             .map(Vec::as_slice)
             .filter(|log_probs| !log_probs.is_empty()),
+        sampling_log_probs: completion.sampling_log_probs.as_deref(),
         first_not_finite: first == Some((place, number)),
     });
     FailedGroup {

@@ -47,7 +47,7 @@ use crate::{
     device::Job,
     environment::Environment,
     events::EventFile,
-    pretrained::precision,
+    pretrained::{check_rollouts, precision},
     progress::Progress,
     report::History,
     run_dir::{METRICS_FILE, Position, ROLLOUTS_FILE, RunDir, write_folder},
@@ -103,6 +103,8 @@ impl Job for TrainJob<'_> {
     fn run<B: AutodiffBackend>(mut self, device: &B::Device) -> Result<()> {
         let experiment = self.experiment;
         let precision = precision::<B::InnerBackend>(experiment.bf16, device)?;
+        let policies = experiment.stages.iter().filter_map(|stage| stage.recipe.on_policy());
+        check_rollouts::<B::InnerBackend>(policies, device)?;
         let start = StartModel::new::<B::InnerBackend>(experiment, self.run_dir, &self.train, device)?;
         let preparer = build::preparer(experiment, &start.dir())?;
         let on_bad_row = experiment.data.on_bad_row;

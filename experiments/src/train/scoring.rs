@@ -28,7 +28,7 @@ pub(super) struct StageStart<'a> {
 impl TrainJob<'_> {
     /// The scoring of a stage, after calibrating `model` if that has not been done. `None` if the run was asked to stop
     /// meanwhile.
-    pub(super) fn scoring<B: Backend, M: Vlm<B>>(
+    pub(super) fn scoring<B: Backend, M: Vlm<B> + Clone>(
         &self,
         start: &StageStart<'_>,
         grpo: &Policy,
@@ -75,7 +75,7 @@ impl TrainJob<'_> {
     }
 
     /// The stage's own table, measured. `None` if the run was asked to stop meanwhile.
-    fn calibration<B: Backend, M: Vlm<B>>(
+    fn calibration<B: Backend, M: Vlm<B> + Clone>(
         &self,
         start: &StageStart<'_>,
         grpo: &Policy,

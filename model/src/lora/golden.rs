@@ -1,7 +1,7 @@
 //! Adapters that PEFT wrote, against torch's numbers in f64: made by `tests/fixtures/lora.py`.
 
 use super::{Adaptable, fixture::*, load_adapter};
-use crate::precision::Precision;
+use crate::{precision::Precision, vlm::Vlm as _};
 
 /// What an adapter's numbers may be away from torch's in f64. `tests/fixtures/lora_precision.py` prints what torch itself
 /// is: the tower of the adapter `everywhere` makes more of every rounding.

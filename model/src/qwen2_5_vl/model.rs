@@ -64,11 +64,6 @@ impl<B: Backend> Qwen25Vl<B> {
         Self { vision_store: store, ..self }
     }
 
-    /// The model computing with `precision`; its parameters stay what they are. A vision store must be of one precision.
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
-    }
-
     /// Where the features of its vision tower are taken from, if anywhere.
     pub fn vision_store(&self) -> Option<&Arc<VisionStore>> {
         self.vision_store.as_ref()
@@ -121,7 +116,9 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
         let features = match &self.vision_store {
             None => forward(&shared.distinct),
             Some(store) => {
-                let features = |patches: &&Patches| store.features(patches, device, || forward(&[patches]));
+                let features = |patches: &&Patches| {
+                    store.features(patches, self.precision, device, || forward(&[patches]))
+                };
                 Tensor::cat(shared.distinct.iter().map(features).collect(), 0)
             }
         };
@@ -213,6 +210,10 @@ impl<B: Backend> Vlm<B> for Qwen25Vl<B> {
             vision_store: self.vision_store,
             precision: self.precision,
         }
+    }
+
+    fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     fn parameters_of(&self, part: ModelPart) -> Vec<ParamId> {

@@ -41,7 +41,8 @@ impl Job for Generation {
 
 fn config(fixture: &Fixture, sampling: Sampling, num_generations: usize) -> GenerationConfig {
     let stop_ids = read_stop_ids(&fixture.dir).unwrap().unwrap();
-    GenerationConfig { num_generations, max_new_tokens: MAX_NEW_TOKENS, sampling, stop_ids }
+    let max_new_tokens = MAX_NEW_TOKENS;
+    GenerationConfig { num_generations, max_new_tokens, sampling, stop_ids, log_probs: false }
 }
 
 fn greedy<B: Backend>(fixture: &Fixture, model: &Qwen25Vl<B>, device: &B::Device) -> Result<()> {

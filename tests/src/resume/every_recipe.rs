@@ -10,7 +10,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::{Run, Unbroken, kills::number};
-use crate::server::{Received, Server};
+use crate::{
+    device::has_bf16,
+    server::{Received, Server},
+};
 
 /// All algorithms that learn from rewards.
 const ALL: [&str; 16] = [
@@ -49,6 +52,9 @@ fn overrides(recipe: &str) -> Vec<String> {
         let calibration = "{ num_records = 2, num_generations = 2, min_count = 2 }";
         let normalization = format!("{{ type = \"median_logistic\", calibration = {calibration} }}");
         keys.push(format!("recipe.rewards.normalization={normalization}"));
+    }
+    if recipe == "dapo" && has_bf16() {
+        keys.push("recipe.rollout_bf16=true".to_owned());
     }
     if recipe == "cispo" {
         keys.push("recipe.top_entropy_quantile=0.5".to_owned());

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use super::{Run, Unbroken};
-use crate::cli::binary;
+use crate::{cli::binary, device::has_bf16};
 
 pub(super) fn replay(run: &Run, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -33,9 +33,14 @@ fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// A run whose second stage has rewards that differ, one update a batch and nothing in its loss but the policy term.
 pub(super) fn train(unbroken: &Unbroken, name: &str, recipe: &str) -> Run {
+    train_with(unbroken, name, recipe, "")
+}
+
+/// The same with `more` keys of the recipe.
+fn train_with(unbroken: &Unbroken, name: &str, recipe: &str, more: &str) -> Run {
     let run = unbroken.scene.run(name);
     let keys = format!(
-        "stage.1.recipe={{ type = \"{recipe}\", num_generations = 3, max_completion_length = 8, rewards = {{ embedder = \
+        "stage.1.recipe={{ type = \"{recipe}\", num_generations = 3, max_completion_length = 8{more}, rewards = {{ embedder = \
          \"lexical\", captions = {{ similarity = 1.0, rouge_l = 0.5 }} }} }}"
     );
     let mut command = run.start_command();
@@ -82,6 +87,42 @@ fn a_runs_own_recipe_gives_its_own_advantages_and_losses() {
         }
     }
     assert!(largest_loss > 1e-3, "all losses are 0, nothing is shown");
+}
+
+#[test]
+fn completions_drawn_in_bfloat16_are_replayed_with_their_correction() {
+    if !has_bf16() {
+        println!("the device has no bfloat16: nothing was tested");
+        return;
+    }
+    let unbroken = Unbroken::shared();
+    let more = ", rollout_bf16 = true, rollout_importance_sampling_mode = \"token_truncate\"";
+    let run = train_with(&unbroken, "recorded-in-bf16", "grpo", more);
+    let own = replayed(&run, &[]);
+    let left_alone = replayed(&run, &["--set", "rollout_importance_sampling_mode=none"]);
+    assert_eq!(own["largest_advantage_difference"], 0.0);
+    let metrics: Vec<Value> =
+        lines(&run, "metrics.jsonl").into_iter().filter(|line| line["stage"] == 1).collect();
+    let loss =
+        |replay: &Value, step: usize| array(replay, "by_step")[step]["replayed"]["loss"].as_f64().unwrap();
+    let mut corrected = 0.0_f64;
+    for (step, metrics) in metrics.iter().enumerate() {
+        let number =
+            |name: &str| metrics[name].as_f64().unwrap_or_else(|| panic!("no `{name}` in {metrics}"));
+        let trained = number("loss");
+        println!("step {step}: {trained:e}, {:e}, {:e}", loss(&own, step), loss(&left_alone, step));
+        assert!((loss(&own, step) - trained).abs() < 1e-6);
+        corrected = corrected.max((loss(&left_alone, step) - trained).abs());
+        let name = "sampling/sampling_logp_difference";
+        let (mean, max) = (number(&format!("{name}/mean")), number(&format!("{name}/max")));
+        assert!(0.0 < mean && mean < max && max < 0.5, "{mean} {max}");
+        let name = "sampling/importance_sampling_ratio";
+        assert!((number(&format!("{name}/mean")) - 1.0).abs() < 0.1);
+        assert_eq!(number(&format!("{name}/out_of_bounds")), 0.0);
+        // The policy has not moved, whatever it was drawn with.
+        assert_eq!(number("importance_ratio_deviation/max"), 0.0);
+    }
+    assert!(corrected > 1e-5, "the correction changes no loss, nothing is shown");
 }
 
 #[test]

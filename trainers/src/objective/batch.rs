@@ -32,6 +32,12 @@ impl<B: Backend> TokenBatch<B> {
         (self.log_probs.clone() - self.old_log_probs.clone()) * self.mask.clone()
     }
 
+    /// `log old policy - log engine`, 0 where nothing is learned; `None` where the policy itself drew the completions.
+    pub(crate) fn sampling_difference(&self) -> Option<Tensor<B, 2>> {
+        let drawn = self.sampling_log_probs.clone()?;
+        Some((self.old_log_probs.clone() - drawn) * self.mask.clone())
+    }
+
     /// Mean of `values` over the tokens of each sequence that are learned from, `[sequences, 1]`; 0 where there are none.
     pub fn sequence_mean(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
         (values * self.mask.clone()).sum_dim(1) / self.mask.clone().sum_dim(1).clamp_min(1.0)

@@ -40,27 +40,27 @@ impl Default for Vespo {
 }
 
 impl Vespo {
-    /// φ of each sequence, `[sequences, 1]`.
-    fn phi<B: Backend>(&self, batch: &TokenBatch<B>) -> Tensor<B, 2> {
+    /// φ of each sequence, `[sequences, 1]`, and what to report of the ratio to the engine.
+    fn phi<B: Backend>(&self, batch: &TokenBatch<B>) -> (Tensor<B, 2>, Vec<Metric<B>>) {
         let mut log_weight = batch.log_ratio().detach().clamp(-MAX_LOG, MAX_LOG).sum_dim(1);
-        if let Some(ratio) = self.sampling.and_then(|sampling| sampling.ratio(batch)) {
+        let mut metrics = Vec::new();
+        if let Some((ratio, reported)) = self.sampling.and_then(|sampling| sampling.ratio(batch)) {
             // A masked ratio is 0; its smallest logarithm then puts the weight out.
             log_weight = log_weight + ratio.log().clamp(MIN_LOG_WEIGHT, MAX_LOG).sum_dim(1);
+            metrics = reported;
         }
         let log_weight = log_weight.clamp(MIN_LOG_WEIGHT, MAX_LOG);
         let k = batch.by_sign(self.negative.k, self.positive.k);
         let lambda = batch.by_sign(self.negative.lambda, self.positive.lambda);
-        (k * log_weight.clone() + lambda * log_weight.exp().neg().add_scalar(1.0)).exp()
+        ((k * log_weight.clone() + lambda * log_weight.exp().neg().add_scalar(1.0)).exp(), metrics)
     }
 }
 
 impl<B: Backend> Objective<B> for Vespo {
     fn losses(&self, batch: &TokenBatch<B>) -> TokenLosses<B> {
-        let phi = self.phi(batch);
+        let (phi, mut metrics) = self.phi(batch);
         let weight = phi.clone() * batch.advantages.clone();
-        TokenLosses {
-            losses: (weight * batch.log_probs.clone()).neg(),
-            metrics: vec![Metric { name: "vespo/phi_seq_mean", per: Level::Sequence, values: phi }],
-        }
+        metrics.push(Metric { name: "vespo/phi_seq_mean", per: Level::Sequence, values: phi });
+        TokenLosses { losses: (weight * batch.log_probs.clone()).neg(), metrics }
     }
 }

@@ -5,6 +5,7 @@ use std::{panic::resume_unwind, sync::Arc, thread};
 use burn::tensor::backend::Backend;
 use medgrpo_model::{
     generate::{Completion, FinishReason, GenerationConfig, generate},
+    precision::Precision,
     processor::Processor,
     vlm::Vlm,
 };
@@ -28,8 +29,11 @@ const MAX_SCORED_AT_ONCE: usize = 64;
 pub struct OnPolicy {
     /// Whose tokenizer turns tokens into text.
     pub processor: Arc<Processor>,
-    /// How to sample; `num_generations` is the group size.
+    /// How to sample; `num_generations` is the group size, and `log_probs` becomes
+    /// [`sampling_log_probs`](RolloutCompletion::sampling_log_probs).
     pub generation: GenerationConfig,
+    /// What the policy computes with while it samples; `None` is what it learns with.
+    pub precision: Option<Precision>,
     /// What an answer is worth.
     pub reward: Arc<dyn Reward>,
     /// What puts the reward's components on one scale: it is told when a step is over, and may learn from it.
@@ -41,7 +45,7 @@ pub struct OnPolicy {
     pub workers: Arc<Workers>,
 }
 
-impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
+impl<B: Backend, M: Vlm<B> + Clone> GroupSource<B, M> for OnPolicy {
     fn collect(
         &mut self,
         policy: &M,
@@ -56,8 +60,10 @@ impl<B: Backend, M: Vlm<B>> GroupSource<B, M> for OnPolicy {
         let extents: Vec<Extent> = samples.iter().map(extent).collect();
         // One pass for the prompts, and one for every token.
         let batches = pack(&extents, self.batch, max_new_tokens.saturating_add(1));
+        let engine = self.precision.map(|precision| policy.clone().with_precision(precision));
+        let engine = engine.as_ref().unwrap_or(policy);
         let drawn = self.workers.map(batches.iter().collect(), |batch: &Vec<usize>| {
-            self.draw(policy, &samples, batch, seed, device)
+            self.draw(engine, &samples, batch, seed, device)
         });
         let mut completions = vec![Vec::new(); samples.len()];
         for (batch, drawn) in batches.iter().zip(drawn) {
@@ -89,7 +95,7 @@ impl OnPolicy {
     /// Completions of the samples at the places of one batch.
     fn draw<B: Backend, M: Vlm<B>>(
         &self,
-        policy: &M,
+        engine: &M,
         samples: &[PreparedSample],
         batch: &[usize],
         seed: u64,
@@ -99,7 +105,7 @@ impl OnPolicy {
         // By the place in the step: what a prompt is answered does not depend on its batch.
         let seeds: Vec<u64> =
             batch.iter().map(|place| derive_seed(seed, "completion", *place as u64)).collect();
-        let drawn = generate(policy, &prompts, &seeds, &self.generation, device)?;
+        let drawn = generate(engine, &prompts, &seeds, &self.generation, device)?;
         let unscored = |completions: Vec<Completion>| {
             completions.into_iter().map(|completion| self.unscored(completion)).collect()
         };
@@ -112,7 +118,7 @@ impl OnPolicy {
             truncated: completion.finish_reason == FinishReason::Length,
             token_ids: completion.token_ids,
             score: None,
-            sampling_log_probs: None,
+            sampling_log_probs: completion.log_probs,
             kl: None,
         })
     }
@@ -157,7 +163,11 @@ mod tests {
     use burn_flex::{Flex, FlexDevice};
     use medgrpo_datasets::TaskSample;
     use medgrpo_model::{
-        checkpoint::Pretrained, processor::Encoded, qwen2_5_vl::Qwen25Vl, sampling::Sampling,
+        checkpoint::Pretrained,
+        group_forward::{Group, LogProbOptions, completion_log_probs},
+        processor::Encoded,
+        qwen2_5_vl::Qwen25Vl,
+        sampling::Sampling,
     };
     use medgrpo_rewards::{RewardError, Score, compose::normalise::Identity};
 
@@ -172,33 +182,46 @@ mod tests {
         }
     }
 
+    const CHECKPOINT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/parity/flat_tied");
+
+    fn source(processor: Processor, sampling: Sampling, batch: Limits, workers: usize) -> OnPolicy {
+        OnPolicy {
+            processor: Arc::new(processor),
+            generation: GenerationConfig {
+                num_generations: 2,
+                max_new_tokens: 6,
+                sampling,
+                stop_ids: vec![372],
+                log_probs: false,
+            },
+            precision: None,
+            reward: Arc::new(Nothing),
+            normaliser: Arc::new(Identity),
+            batch,
+            workers: Arc::new(Workers::new(workers, workers).unwrap()),
+        }
+    }
+
+    fn samples<const N: usize>(prompts: [&[u32]; N]) -> Vec<PreparedSample> {
+        let sample = |prompt: &[u32]| {
+            let prompt = Encoded { input_ids: prompt.to_vec(), ..Encoded::default() };
+            PreparedSample { prompt, ..scored_group(&[]).prepared }
+        };
+        prompts.map(sample).to_vec()
+    }
+
     #[test]
     fn batches_change_neither_the_completions_nor_their_order() {
-        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/parity/flat_tied");
-        let (model, _) = Qwen25Vl::<Flex>::from_dir(&checkpoint, &FlexDevice).unwrap();
-        let processor = Arc::new(Processor::from_dir(&checkpoint).unwrap());
+        let checkpoint = Path::new(CHECKPOINT);
+        let (model, _) = Qwen25Vl::<Flex>::from_dir(checkpoint, &FlexDevice).unwrap();
         // The second and the fourth are the same prompt: their places tell them apart.
         let prompts: [&[u32]; 5] =
             [&[371, 5, 9, 200, 33, 7, 8], &[371, 40], &[371, 5, 9, 200, 33, 7], &[371, 40], &[371, 6, 9]];
-        let samples = prompts.map(|prompt| {
-            let prompt = Encoded { input_ids: prompt.to_vec(), ..Encoded::default() };
-            PreparedSample { prompt, ..scored_group(&[]).prepared }
-        });
         let drawn = |max_sequences, max_tokens, workers| -> Vec<Vec<Vec<u32>>> {
-            let mut source = OnPolicy {
-                processor: Arc::clone(&processor),
-                generation: GenerationConfig {
-                    num_generations: 2,
-                    max_new_tokens: 6,
-                    sampling: Sampling { temperature: 1.0, ..Sampling::GREEDY },
-                    stop_ids: vec![372],
-                },
-                reward: Arc::new(Nothing),
-                normaliser: Arc::new(Identity),
-                batch: Limits { max_sequences, max_tokens },
-                workers: Arc::new(Workers::new(workers, workers).unwrap()),
-            };
-            let groups = source.collect(&model, samples.to_vec(), 7, &FlexDevice).unwrap();
+            let processor = Processor::from_dir(checkpoint).unwrap();
+            let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+            let mut source = source(processor, sampling, Limits { max_sequences, max_tokens }, workers);
+            let groups = source.collect(&model, samples(prompts), 7, &FlexDevice).unwrap();
             let own = |group: &RolloutGroup| {
                 assert!(group.completions.iter().all(|completion| completion.score.is_some()));
                 group.completions.iter().map(|completion| completion.token_ids.clone()).collect()
@@ -214,6 +237,52 @@ mod tests {
             [(4, None, 1), (10, None, 1), (10, Some(40), 2), (10, Some(1), 3)]
         {
             assert_eq!(drawn(max_sequences, max_tokens, workers), alone, "{max_sequences} {max_tokens:?}");
+        }
+    }
+
+    /// However few tokens `top_k` leaves to draw from.
+    #[test]
+    fn what_is_told_of_a_token_is_what_the_update_will_find_up_to_the_format_of_the_draw() {
+        let checkpoint = Path::new(CHECKPOINT);
+        let (model, _) = Qwen25Vl::<Flex>::from_dir(checkpoint, &FlexDevice).unwrap();
+        let prompts: [&[u32]; 2] = [&[371, 5, 9, 200, 33, 7, 8], &[371, 40]];
+        for (precision, top_k, bounds) in
+            [(None, 0, 0.0..1e-5), (None, 3, 0.0..1e-5), (Some(Precision::Bf16), 0, 1e-4..5e-2)]
+        {
+            let processor = Processor::from_dir(checkpoint).unwrap();
+            let sampling = Sampling { temperature: 0.7, top_k, ..Sampling::GREEDY };
+            let mut source = source(processor, sampling, Limits { max_sequences: 4, max_tokens: None }, 1);
+            source.generation.num_generations = 8;
+            source.generation.stop_ids = (0..60).collect();
+            source.generation.log_probs = true;
+            source.precision = precision;
+            let groups = source.collect(&model, samples(prompts), 7, &FlexDevice).unwrap();
+            let lens = |group: &RolloutGroup| -> Vec<usize> {
+                group.completions.iter().map(|completion| completion.token_ids.len()).collect()
+            };
+            assert!(
+                groups.iter().any(|group| lens(group).iter().any(|len| *len != 6)),
+                "none has met its end"
+            );
+            let mut furthest = 0.0_f32;
+            for group in &groups {
+                let completions: Vec<Vec<u32>> =
+                    group.completions.iter().map(|completion| completion.token_ids.clone()).collect();
+                let input = Group { prompt: &group.prepared.prompt, completions: &completions };
+                let options = LogProbOptions { temperature: 0.7_f32.into(), ..LogProbOptions::default() };
+                let scored = completion_log_probs(&model, &[input], options, &FlexDevice).unwrap().log_probs;
+                let [_, width] = scored.dims();
+                let scored: Vec<f32> = scored.into_data().into_vec().unwrap();
+                for (completion, scored) in group.completions.iter().zip(scored.chunks(width)) {
+                    let told = completion.sampling_log_probs.as_ref().unwrap();
+                    assert_eq!(told.len(), completion.token_ids.len());
+                    for (told, scored) in told.iter().zip(scored) {
+                        furthest = furthest.max((told - scored).abs());
+                    }
+                }
+            }
+            println!("{precision:?}, top_k {top_k}: {furthest:.1e} away at most");
+            assert!(bounds.contains(&furthest), "{precision:?}, top_k {top_k}: {furthest}");
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use medgrpo_datasets::{Gold, SourceId, TaskKind, TaskSample};
 use medgrpo_model::{
     checkpoint::Pretrained, generate::GenerationConfig, group_gradients::Kept, qwen2_5_vl::Qwen25Vl,
-    sampling::Sampling,
+    sampling::Sampling, vlm::Vlm as _,
 };
 use medgrpo_rewards::{Response, Reward, RewardError, Score, compose::normalise::Identity};
 use medgrpo_trainers::{
@@ -54,7 +54,9 @@ impl Job for GrpoBench<'_> {
                 sampling: Sampling { temperature: 1.0, ..Sampling::GREEDY },
                 // No stop: every completion has the same number of tokens.
                 stop_ids: Vec::new(),
+                log_probs: false,
             },
+            precision: None,
             reward: Arc::new(Letters),
             normaliser: Arc::new(Identity),
             batch: per_worker(sequences.div_ceil(workers.count())),

@@ -16,6 +16,7 @@ use medgrpo_model::{
     processor::{Encoded, Processor},
     qwen2_5_vl::Qwen25Vl,
     sampling::Sampling,
+    vlm::Vlm as _,
 };
 use medgrpo_trainers::{
     learner::{Learner, LearnerConfig},
@@ -200,6 +201,7 @@ impl Job for Bench<'_> {
                     sampling: Sampling::GREEDY,
                     // No stop: every repetition makes the same number of tokens.
                     stop_ids: Vec::new(),
+                    log_probs: false,
                 };
                 let seconds = time(repetitions, || {
                     let parts = prompts.chunks(part).collect();

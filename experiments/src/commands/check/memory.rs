@@ -122,8 +122,10 @@ pub(super) fn tell(
             times(parts.evaluation),
             size(parts.step)
         ));
-        if experiment.bf16 {
-            print("  these are figures of f32; what bf16 changes is not forecast");
+        let samples_in_bf16 = stage.recipe.on_policy().is_some_and(|policy| policy.rollout_bf16);
+        let keys = [("bf16", experiment.bf16), ("rollout_bf16", samples_in_bf16)];
+        for (key, _) in keys.into_iter().filter(|(_, is_on)| *is_on) {
+            print(&format!("  these are figures of f32; what {key} changes is not forecast"));
         }
         if let Some(machine) = machine.filter(|machine| peak as u64 > *machine) {
             let remedies = passes.remedies(stage, when, place).join(", ");

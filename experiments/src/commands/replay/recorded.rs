@@ -8,7 +8,7 @@ use medgrpo_trainers::rollout::RolloutCompletion;
 
 use crate::{
     archive::{ARCHIVE_FILE, ArchiveReader},
-    rollouts::{StoredGroup, StoredLine, Worth, for_each_line},
+    rollouts::{StoredCompletion, StoredGroup, StoredLine, Worth, for_each_line},
     run_dir::{Position, ROLLOUTS_FILE},
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Recorded {
     pub(super) stored: StoredGroup,
     pub(super) prompt_tokens: usize,
     pub(super) completions: Vec<RolloutCompletion>,
-    /// Of each token of each completion, under the policy that drew it.
+    /// Of each token of each completion, under the policy before its update.
     pub(super) log_probs: Vec<Vec<f32>>,
     /// Of each completion, as the run took it.
     pub(super) advantages: Vec<f32>,
@@ -82,8 +82,13 @@ impl Steps {
                 self.num_dropped += 1;
                 continue;
             };
+            let told = archived.sampling_log_probs.into_iter().flatten().map(Some);
+            let told = told.chain(std::iter::repeat(None));
+            let completions = stored.completions.iter().zip(archived.token_ids).zip(told);
             groups.push(Recorded {
-                completions: stored.completions.iter().zip(archived.token_ids).map(completion).collect(),
+                completions: completions
+                    .map(|((stored, token_ids), told)| completion(stored, token_ids, told))
+                    .collect(),
                 advantages: stored.completions.iter().map(|completion| completion.advantage).collect(),
                 prompt_tokens: archived.prompt_tokens,
                 log_probs,
@@ -94,13 +99,17 @@ impl Steps {
     }
 }
 
-fn completion((stored, token_ids): (&crate::rollouts::StoredCompletion, Vec<u32>)) -> RolloutCompletion {
+fn completion(
+    stored: &StoredCompletion,
+    token_ids: Vec<u32>,
+    sampling_log_probs: Option<Vec<f32>>,
+) -> RolloutCompletion {
     RolloutCompletion {
         token_ids,
         text: stored.text.clone(),
         truncated: stored.truncated,
         score: Some(score(&stored.worth)),
-        sampling_log_probs: None,
+        sampling_log_probs,
         kl: stored.kl,
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{
         Policy, Recipe, Rewards,
         recipe::{
             AdvantageType, DynamicSampling, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
-            ScaleRewards,
+            RolloutImportanceSamplingMode, ScaleRewards,
         },
     },
     wire::{DynamicSamplingWire, RecipeWire, TrainerWire},
@@ -161,6 +161,12 @@ impl Policy {
                 Some(_) => super::num_prompts_per_step(trainer).saturating_mul(num_generations),
                 None => trainer.micro_batch_size.unwrap_or(1).saturating_mul(ROLLOUT_BATCH_FACTOR),
             });
+        let rollout_bf16 = wire.rollout_bf16.unwrap_or(false);
+        // TRL's defaults.
+        let mode = rollout_bf16.then(|| {
+            wire.rollout_importance_sampling_mode.unwrap_or(RolloutImportanceSamplingMode::SequenceMask)
+        });
+        let corrects = mode.is_some_and(|mode| mode != RolloutImportanceSamplingMode::None);
         let sapo =
             |typed: Option<f64>, default| (loss_type == LossType::Sapo).then_some(typed.unwrap_or(default));
         let vespo =
@@ -174,6 +180,13 @@ impl Policy {
             max_completion_length: wire.max_completion_length.unwrap_or(512),
             rollout_batch_size,
             max_tokens_per_rollout_batch,
+            rollout_bf16,
+            rollout_importance_sampling_mode: mode,
+            rollout_importance_sampling_clip_max: corrects
+                .then_some(wire.rollout_importance_sampling_clip_max.unwrap_or(3.0)),
+            rollout_importance_sampling_clip_min: wire
+                .rollout_importance_sampling_clip_min
+                .filter(|_| corrects),
             num_iterations: wire.num_iterations.unwrap_or(1),
             loss_type,
             importance_sampling_level: (loss_type != LossType::Vespo)

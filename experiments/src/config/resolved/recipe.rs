@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Rewards;
 pub use crate::config::wire::{
-    AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method, ScaleRewards,
+    AdvantageType, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
+    RolloutImportanceSamplingMode, ScaleRewards,
 };
 
 /// The algorithm of a stage.
@@ -53,6 +54,12 @@ pub struct Policy {
     pub rollout_batch_size: usize,
     /// `None` is off.
     pub max_tokens_per_rollout_batch: Option<usize>,
+    pub rollout_bf16: bool,
+    /// `None` where completions are drawn in the format that is learned in.
+    pub rollout_importance_sampling_mode: Option<RolloutImportanceSamplingMode>,
+    /// `None` where nothing is corrected, as the one below, for which it is off too.
+    pub rollout_importance_sampling_clip_max: Option<f64>,
+    pub rollout_importance_sampling_clip_min: Option<f64>,
     pub num_iterations: usize,
     pub loss_type: LossType,
     pub importance_sampling_level: Option<ImportanceSamplingLevel>,

@@ -27,6 +27,8 @@ enum Reader {
     KlInLoss,
     GroupAdvantage,
     Deviation,
+    RolloutBf16,
+    RolloutCorrection,
 }
 
 impl Reader {
@@ -43,6 +45,8 @@ impl Reader {
             Self::KlInLoss => policy.kl_in == Some(KlIn::Loss),
             Self::GroupAdvantage => policy.advantage == AdvantageType::Group,
             Self::Deviation => policy.advantage_epsilon.is_some(),
+            Self::RolloutBf16 => policy.rollout_bf16,
+            Self::RolloutCorrection => policy.rollout_importance_sampling_clip_max.is_some(),
         }
     }
 
@@ -58,6 +62,10 @@ impl Reader {
             Self::KlInLoss => "leave it out, or set beta above 0 and kl_in = \"loss\"",
             Self::GroupAdvantage => "leave it out, or set advantage = \"group\"",
             Self::Deviation => "leave it out: these advantages are divided by no deviation",
+            Self::RolloutBf16 => "leave it out, or set rollout_bf16 = true",
+            Self::RolloutCorrection => {
+                "leave it out, or set rollout_bf16 = true and a rollout_importance_sampling_mode that corrects"
+            }
         }
     }
 }
@@ -77,7 +85,10 @@ fn typed_keys(wire: &RecipeWire) -> Vec<(&'static str, Reader)> {
     }
     typed! {
         num_generations: Policy, temperature: Policy, top_p: Policy, top_k: Policy, max_completion_length: Policy,
-        rollout_batch_size: Policy, max_tokens_per_rollout_batch: Policy, num_iterations: Policy, loss_type: Policy, epsilon: Clip, epsilon_high: ClipOrCispo,
+        rollout_batch_size: Policy, max_tokens_per_rollout_batch: Policy, rollout_bf16: Policy,
+        rollout_importance_sampling_mode: RolloutBf16, rollout_importance_sampling_clip_max: RolloutCorrection,
+        rollout_importance_sampling_clip_min: RolloutCorrection, num_iterations: Policy, loss_type: Policy,
+        epsilon: Clip, epsilon_high: ClipOrCispo,
         importance_sampling_level: NotVespo, delta: Clip, clip_ratio_c: Clip, beta: Policy, kl_in: Kl,
         kl_estimator: KlInLoss, use_bias_correction_kl: KlInLoss, entropy_coef: Policy, top_entropy_quantile: Policy,
         off_policy_mask_threshold: Policy, mask_truncated_completions: Policy, advantage: Policy,
@@ -164,6 +175,15 @@ impl Judge {
             if let Some(value) = value {
                 self.number(&at(name), value, value > 0.0, "above 0");
             }
+        }
+        if let Some(most) = policy.rollout_importance_sampling_clip_max {
+            let allowed = "1 or above, the ratio of formats that do not differ";
+            self.number(&at("rollout_importance_sampling_clip_max"), most, most >= 1.0, allowed);
+        }
+        if let Some(least) = policy.rollout_importance_sampling_clip_min {
+            let fits = least > 0.0 && least <= 1.0;
+            let allowed = "above 0 and at most 1, the ratio of formats that do not differ";
+            self.number(&at("rollout_importance_sampling_clip_min"), least, fits, allowed);
         }
         for (name, value) in [("delta", policy.delta), ("clip_ratio_c", policy.clip_ratio_c)] {
             if let Some(value) = value {

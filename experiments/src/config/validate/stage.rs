@@ -32,6 +32,12 @@ impl Judge {
             self.stage_tasks(&key, stage, &experiment.data);
             if let Some(policy) = stage.recipe.on_policy() {
                 self.policy(&key, policy, stage);
+                if experiment.bf16 && policy.rollout_bf16 {
+                    let key = format!("{key}.recipe.rollout_bf16");
+                    let message =
+                        format!("`{key}` has no effect: with `bf16` the policy learns in bfloat16 too");
+                    self.note(key, message, "leave out one of the two");
+                }
             }
             self.best(&format!("{key}.trainer"), stage, experiment);
             if stage.trainer.eval_steps > 0 && experiment.evaluate.is_none() {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use alarms::AlarmsWire;
 pub use recipe::{
     AdvantageType, DynamicSamplingWire, ImportanceSamplingLevel, KlEstimator, KlIn, LossType, Method,
-    RecipeWire, ScaleRewards,
+    RecipeWire, RolloutImportanceSamplingMode, ScaleRewards,
 };
 pub use rewards::{JudgeWording, RewardsWire, UnseenPair};
 

@@ -30,6 +30,16 @@ pub struct RecipeWire {
     /// prompt that has more is drawn for alone. The default is four times `max_tokens_per_micro_batch` if that is given and
     /// `rollout_batch_size` is not; else it is off.
     pub max_tokens_per_rollout_batch: Option<usize>,
+    /// Whether completions are sampled with matrix products in bfloat16, as `bf16` of the whole experiment has them, while the
+    /// update computes in f32. Clips are then encoded in both formats. A device without bfloat16 is refused.
+    pub rollout_bf16: Option<bool>,
+    /// How the loss makes up for completions that the policy has drawn in another format than it learns in: by the ratio of
+    /// the two models' probabilities. The default is `sequence_mask` with `rollout_bf16`.
+    pub rollout_importance_sampling_mode: Option<RolloutImportanceSamplingMode>,
+    /// Most that this ratio may be. The default is 3 with a mode that corrects.
+    pub rollout_importance_sampling_clip_max: Option<f64>,
+    /// Least that this ratio may be. Off unless given.
+    pub rollout_importance_sampling_clip_min: Option<f64>,
     /// Weight of the KL divergence to the model that the stage started from. 0 keeps no reference model.
     pub beta: Option<f64>,
     /// How far the probability ratio may fall below 1 before it is clipped. Only losses that clip have it.
@@ -177,6 +187,22 @@ pub enum ImportanceSamplingLevel {
     Token,
     /// The completion's: the geometric mean over its tokens.
     Sequence,
+}
+
+/// What becomes of the ratio of the policy as it learns to the policy as it has drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutImportanceSamplingMode {
+    /// Nothing: it is left out of the loss.
+    None,
+    /// Each token's weighs its loss; beyond a bound it counts as the bound.
+    TokenTruncate,
+    /// Each token's weighs its loss; beyond a bound the token is left out.
+    TokenMask,
+    /// The product over a completion's tokens weighs their losses; beyond a bound it counts as the bound.
+    SequenceTruncate,
+    /// The product over a completion's tokens weighs their losses; beyond a bound the completion is left out.
+    SequenceMask,
 }
 
 /// Where a divergence from the reference counts.

@@ -37,10 +37,26 @@ impl Default for TruncatedImportance {
 }
 
 impl TruncatedImportance {
-    /// The bounded ratio; `None` where the policy itself drew the completions.
-    pub fn ratio<B: Backend>(&self, batch: &TokenBatch<B>) -> Option<Tensor<B, 2>> {
-        let ratio = self.unbounded(batch)?;
-        Some(match self.beyond {
+    /// The bounded ratio, `[sequences, tokens]` or `[sequences, 1]`, and what to report of it; `None` where the policy itself
+    /// drew the completions.
+    pub(crate) fn ratio<B: Backend>(&self, batch: &TokenBatch<B>) -> Option<(Tensor<B, 2>, Vec<Metric<B>>)> {
+        let difference = batch.sampling_difference()?;
+        let unbounded = match self.level {
+            Level::Token => difference.exp(),
+            Level::Sequence => difference.sum_dim(1).exp(),
+        };
+        let ratio = self.bounded(unbounded.clone());
+        let changed = batch.indicator(ratio.clone().not_equal(unbounded));
+        let metric = |name, values| Metric { name, per: self.level, values };
+        let metrics = vec![
+            metric("sampling/importance_sampling_ratio/mean", ratio.clone()),
+            metric("sampling/importance_sampling_ratio/out_of_bounds", changed),
+        ];
+        Some((ratio, metrics))
+    }
+
+    fn bounded<B: Backend>(&self, ratio: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self.beyond {
             Beyond::Truncate => {
                 let ratio = ratio.clamp_max(self.clip_max);
                 self.clip_min.map_or(ratio.clone(), |min| ratio.clamp_min(min))
@@ -53,39 +69,13 @@ impl TruncatedImportance {
                 };
                 ratio.mask_fill(outside, 0.0)
             }
-        })
+        }
     }
-
-    fn unbounded<B: Backend>(&self, batch: &TokenBatch<B>) -> Option<Tensor<B, 2>> {
-        let difference = difference(batch)?;
-        Some(match self.level {
-            Level::Token => difference.exp(),
-            Level::Sequence => difference.sum_dim(1).exp(),
-        })
-    }
-}
-
-/// `log old policy - log engine` where something is learned.
-fn difference<B: Backend>(batch: &TokenBatch<B>) -> Option<Tensor<B, 2>> {
-    let drawn = batch.sampling_log_probs.clone()?;
-    Some((batch.old_log_probs.clone() - drawn) * batch.mask.clone())
 }
 
 impl<B: Backend> TokenWeight<B> for TruncatedImportance {
     fn weights(&self, batch: &TokenBatch<B>) -> (Tensor<B, 2>, Vec<Metric<B>>) {
-        let (Some(ratio), Some(unbounded), Some(difference)) =
-            (self.ratio(batch), self.unbounded(batch), difference(batch))
-        else {
-            return (batch.advantages.ones_like(), Vec::new());
-        };
-        let changed = batch.indicator(ratio.clone().not_equal(unbounded));
-        let metric = |name, per, values| Metric { name, per, values };
-        let metrics = vec![
-            metric("sampling/sampling_logp_difference/mean", Level::Token, difference.abs()),
-            metric("sampling/importance_sampling_ratio/mean", self.level, ratio.clone()),
-            metric("sampling/importance_sampling_ratio/out_of_bounds", self.level, changed),
-        ];
-        (ratio, metrics)
+        self.ratio(batch).unwrap_or_else(|| (batch.advantages.ones_like(), Vec::new()))
     }
 }
 
