@@ -111,7 +111,7 @@ fn completions_drawn_in_bfloat16_are_replayed_with_their_correction() {
             |name: &str| metrics[name].as_f64().unwrap_or_else(|| panic!("no `{name}` in {metrics}"));
         let trained = number("loss");
         println!("step {step}: {trained:e}, {:e}, {:e}", loss(&own, step), loss(&left_alone, step));
-        assert!((loss(&own, step) - trained).abs() < 1e-6);
+        assert!((loss(&own, step) - trained).abs() < 1e-7);
         corrected = corrected.max((loss(&left_alone, step) - trained).abs());
         let name = "sampling/sampling_logp_difference";
         let (mean, max) = (number(&format!("{name}/mean")), number(&format!("{name}/max")));
@@ -122,7 +122,7 @@ fn completions_drawn_in_bfloat16_are_replayed_with_their_correction() {
         // The policy has not moved, whatever it was drawn with.
         assert_eq!(number("importance_ratio_deviation/max"), 0.0);
     }
-    assert!(corrected > 1e-5, "the correction changes no loss, nothing is shown");
+    assert!(corrected > 1e-6, "the correction changes no loss, nothing is shown");
 }
 
 #[test]

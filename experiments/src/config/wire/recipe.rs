@@ -31,7 +31,8 @@ pub struct RecipeWire {
     /// `rollout_batch_size` is not; else it is off.
     pub max_tokens_per_rollout_batch: Option<usize>,
     /// Whether completions are sampled with matrix products in bfloat16, as `bf16` of the whole experiment has them, while the
-    /// update computes in f32. Clips are then encoded in both formats. A device without bfloat16 is refused.
+    /// update computes in f32. Clips are then encoded in both formats. A device without bfloat16 is refused; on the CPU it saves
+    /// nothing.
     pub rollout_bf16: Option<bool>,
     /// How the loss makes up for completions that the policy has drawn in another format than it learns in: by the ratio of
     /// the two models' probabilities. The default is `sequence_mask` with `rollout_bf16`.
