@@ -420,7 +420,7 @@ fn senseless_values_are_refused_with_the_remedy() {
         ("model.init.vision.window_size=30", "multiple of the merged patch (28)"),
         ("model.init.initializer_range=nan", "above 0"),
         ("data.max_prompt_tokens=0", "at least 1"),
-        ("data.questions_per_clip=0", "`data.questions_per_clip` is 0; it must be at least 1"),
+        ("data.questions_per_clip=0", "`data.questions_per_clip` is 0 at"),
         ("data.train=[]", "`data.train` names no file"),
         ("data.train.0.weight=-1", "above 0"),
         ("data.train.0.tasks=[]", "name at least one task"),
