@@ -16,7 +16,15 @@ pub(crate) struct Working {
 impl Working {
     /// For queries of `rows` over keys of these lengths, on so many threads.
     pub(crate) fn of(rows: Rows, heads: Heads, own_len: usize, prompt_len: usize, threads: usize) -> Self {
-        let sizes = GroupAttention { rows, heads, own_len, prompt_len, own_mask: None, prompt_mask: None, packing: None };
+        let sizes = GroupAttention {
+            rows,
+            heads,
+            own_len,
+            prompt_len,
+            own_mask: None,
+            prompt_mask: None,
+            packing: None,
+        };
         let query = rows.tokens() * heads.query * heads.dim;
         let keys_values = sizes.num_units() * Gradients::lens(&sizes).iter().sum::<usize>();
         let num_blocks = sizes.num_units() * sizes.unit_len().div_ceil(sizes.block_len().max(1));
