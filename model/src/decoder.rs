@@ -46,10 +46,10 @@ impl<B: AutodiffBackend> DecoderPass<B> {
 
 /// One layer of a decoder.
 pub trait Layer<B: Backend>: Module<B> {
-    /// Keys and values that `hidden`, `[tokens, hidden]`, leaves for tokens after it.
+    /// Keys and values that `hidden`, `[num_tokens, hidden]`, leaves for tokens after it.
     fn key_value(&self, hidden: Tensor<B, 2>, pass: &DecoderPass<B>) -> KeyValue<B>;
 
-    /// `hidden`, `[tokens, hidden]`, after this layer, and the keys and values it leaves, behind those of `past`.
+    /// `hidden`, `[num_tokens, hidden]`, after this layer, and the keys and values it leaves, behind those of `past`.
     ///
     /// Besides `past` the tokens see `prompt`, keys and values in this layer that completions share.
     fn forward(

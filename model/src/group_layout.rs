@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     ModelError,
-    attention::{Mask, Packing, Rows},
+    attention::{Mask, Packing, Rows, packs},
     decoder::{DecoderPass, Layer},
     group_forward::Group,
     processor::Encoded,
@@ -17,13 +17,15 @@ pub(crate) struct GroupLayout<'a> {
     pub(crate) inputs: Vec<&'a Encoded>,
     prompts: PromptRows,
     rows: Rows,
-    /// Input of each completion: its prompt's last token, then its own but the last.
+    /// Input of each completion: its prompt's last token, then its own but the last; all padded on the right to one length
+    /// where passes are not packed.
     sequences: Vec<Vec<u32>>,
     positions: Positions,
     /// Number of tokens of each completion.
     pub(crate) lens: Vec<usize>,
     /// Ids of all completion tokens, padding left out.
     pub(crate) targets: Vec<i32>,
+    /// Where completions' tokens stand among the rows; `None` where they fill them.
     packing: Option<Packing>,
 }
 
@@ -33,7 +35,7 @@ pub(crate) struct Passes<B: Backend> {
     pub(crate) completions: DecoderPass<B>,
 }
 
-/// What goes into a layer, `[num_tokens, hidden]` each: of real tokens alone.
+/// What goes into a layer, `[num_tokens, hidden]` each: of real tokens alone where passes are packed.
 #[derive(Clone)]
 pub(crate) struct Streams<B: Backend> {
     pub(crate) prompts: Tensor<B, 2>,
@@ -64,10 +66,12 @@ impl<'a> GroupLayout<'a> {
         let mut positions = Positions::default();
         for (index, group) in groups.iter().enumerate() {
             for completion in group.completions {
-                let before = &completion[..completion.len() - 1];
-                sequences.push([&[prompts.last_ids[index]], before].concat());
+                let len = if packs::<B>() { completion.len() } else { len };
+                let mut sequence = [&[prompts.last_ids[index]], &completion[..completion.len() - 1]].concat();
+                sequence.resize(len, 0);
+                sequences.push(sequence);
                 positions.extend(&prompts.last_positions[index]);
-                positions.extend(&Positions::text(prompts.next_positions[index], before.len()));
+                positions.extend(&Positions::text(prompts.next_positions[index], len - 1));
             }
         }
         let targets =
@@ -80,7 +84,8 @@ impl<'a> GroupLayout<'a> {
         let Self { prompts, rows, .. } = self;
         let (order, padding) = (Mask::order(rows.len), prompts.padding());
         let completions = model.pass(*rows, &self.positions, Some(&order), padding.as_ref());
-        Passes { prompts: prompts.pass(model), completions: completions.packed(&self.lens) }
+        let lens: Vec<usize> = self.sequences.iter().map(Vec::len).collect();
+        Passes { prompts: prompts.pass(model), completions: completions.packed(&lens) }
     }
 
     /// What goes into the first layer; `features` are those of the prompts' media.
@@ -102,32 +107,50 @@ impl<'a> GroupLayout<'a> {
         let mut streams = self.embed(model, features, device);
         let passes = self.passes(model);
         let Some((last, before)) = model.layers().split_last() else {
-            return streams.completions;
+            return self.of_pass(streams.completions);
         };
         for layer in before {
             streams = passes.run(layer, streams);
         }
-        passes.run_last(last, streams)
+        self.of_pass(passes.run_last(last, streams))
+    }
+
+    /// The completions' tokens, `[num_tokens, width]`, of what a pass gives.
+    pub(crate) fn of_pass<B: Backend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        if packs::<B>() { rows } else { self.unpadded(rows) }
+    }
+
+    /// The other way round.
+    pub(crate) fn as_pass<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
+        if packs::<B>() { values } else { self.padded(values) }
+    }
+
+    /// `[tokens, width]` to `[num_tokens, width]`.
+    fn unpadded<B: Backend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Some(packing) = &self.packing else { return rows };
+        let places = packing.places().map(|place| place as i32).collect();
+        let places = ints(places, &rows.device());
+        rows.select(0, places)
+    }
+
+    /// The other way round, with zeros for padding.
+    fn padded<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Some(packing) = &self.packing else { return values };
+        let ([num_tokens, width], device) = (values.dims(), values.device());
+        let mut from = vec![num_tokens as i32; self.rows.tokens()];
+        packing.places().enumerate().for_each(|(token, place)| from[place] = token as i32);
+        let zeros = Tensor::zeros([1, width], (&device, values.dtype()));
+        Tensor::cat(vec![values, zeros], 0).select(0, ints(from, &device))
     }
 
     /// One number a token, `[num_tokens, 1]`, as `[sequences, max_len]` with zeros for padding.
     pub(crate) fn by_sequence<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
-        let shape = [self.rows.sequences(), self.rows.len];
-        let Some(packing) = &self.packing else { return values.reshape(shape) };
-        let (num_tokens, device) = (packing.num_tokens(), values.device());
-        let mut from = vec![num_tokens as i32; self.rows.tokens()];
-        packing.places().enumerate().for_each(|(token, place)| from[place] = token as i32);
-        let zero = Tensor::zeros([1, 1], (&device, values.dtype()));
-        Tensor::cat(vec![values, zero], 0).select(0, ints(from, &device)).reshape(shape)
+        self.padded(values).reshape([self.rows.sequences(), self.rows.len])
     }
 
     /// The other way round.
     pub(crate) fn by_token<B: Backend>(&self, values: Tensor<B, 2>) -> Tensor<B, 2> {
-        let values = values.reshape([self.rows.tokens(), 1]);
-        let Some(packing) = &self.packing else { return values };
-        let places = packing.places().map(|place| place as i32).collect();
-        let places = ints(places, &values.device());
-        values.select(0, places)
+        self.unpadded(values.reshape([self.rows.tokens(), 1]))
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
     ModelError,
-    attention::{Mask, Rows},
+    attention::{Mask, Rows, packs},
     decoder::DecoderPass,
     processor::Encoded,
     vlm::{LayerKeyValues, Positions, Vlm},
@@ -15,9 +15,11 @@ use crate::{
 /// Several prompts without their last tokens.
 #[derive(Debug)]
 pub(crate) struct PromptRows {
-    /// Token ids of each.
+    /// Token ids of each; all padded on the right to one length where passes are not packed.
     pub(crate) sequences: Vec<Vec<u32>>,
-    /// Rotary positions of all, one after the other.
+    /// Number of tokens of each.
+    lens: Vec<usize>,
+    /// Rotary positions of all, one after the other, padded likewise.
     pub(crate) positions: Positions,
     /// Each prompt's last token.
     pub(crate) last_ids: Vec<u32>,
@@ -30,8 +32,10 @@ pub(crate) struct PromptRows {
 impl PromptRows {
     pub(crate) fn new<B: Backend, M: Vlm<B>>(model: &M, inputs: &[&Encoded]) -> Result<Self, ModelError> {
         let placeholders = model.placeholder_ids();
+        let longest = inputs.iter().map(|input| input.input_ids.len()).max().unwrap_or(0).saturating_sub(1);
         let mut prompts = Self {
             sequences: Vec::with_capacity(inputs.len()),
+            lens: Vec::with_capacity(inputs.len()),
             positions: Positions::default(),
             last_ids: Vec::new(),
             last_positions: Vec::new(),
@@ -45,34 +49,37 @@ impl PromptRows {
                 return Err(ModelError::Input("a prompt must not end inside an image or video".to_owned()));
             }
             let own = model.positions(input)?;
-            prompts.positions.extend(&own.slice(0, body.len()));
+            let len = if packs::<B>() { body.len() } else { longest };
+            let mut positions = own.slice(0, body.len());
+            positions.pad(len);
+            prompts.positions.extend(&positions);
             prompts.last_positions.push(own.slice(body.len(), body.len() + 1));
             prompts.next_positions.push(own.next());
             prompts.last_ids.push(*last);
-            prompts.sequences.push(body.to_vec());
+            prompts.lens.push(body.len());
+            let mut sequence = body.to_vec();
+            sequence.resize(len, 0);
+            prompts.sequences.push(sequence);
         }
         Ok(prompts)
     }
 
-    fn lens(&self) -> Vec<usize> {
-        self.sequences.iter().map(Vec::len).collect()
-    }
-
     fn longest(&self) -> usize {
-        self.sequences.iter().map(Vec::len).max().unwrap_or(0)
+        self.lens.iter().copied().max().unwrap_or(0)
     }
 
-    /// A pass over them, packed.
+    /// A pass over them.
     pub(crate) fn pass<B: Backend, M: Vlm<B>>(&self, model: &M) -> DecoderPass<B> {
-        let rows = Rows::independent(self.sequences.len(), self.longest());
-        model.pass(rows, &self.positions, Some(&Mask::order(rows.len)), None).packed(&self.lens())
+        let rows = Rows::independent(self.lens.len(), self.longest());
+        let lens: Vec<usize> = self.sequences.iter().map(Vec::len).collect();
+        model.pass(rows, &self.positions, Some(&Mask::order(rows.len)), None).packed(&lens)
     }
 
     /// Hides from completions what is no token of their prompt among the keys of the longest.
     pub(crate) fn padding(&self) -> Option<Mask> {
         let longest = self.longest();
-        let valid = |len: usize| (0..longest).map(|place| place < len).collect();
-        Mask::prompt_padding(&self.lens().into_iter().map(valid).collect::<Vec<_>>())
+        let valid = |len: &usize| (0..longest).map(|place| place < *len).collect();
+        Mask::prompt_padding(&self.lens.iter().map(valid).collect::<Vec<_>>())
     }
 }
 

@@ -55,6 +55,13 @@ impl Positions {
         self.w.extend(&other.w);
     }
 
+    /// Fills up to `len` tokens with position 1, the reference's choice for padding.
+    pub(crate) fn pad(&mut self, len: usize) {
+        for axis in [&mut self.t, &mut self.h, &mut self.w] {
+            axis.resize(len, 1);
+        }
+    }
+
     /// The tokens from `start` up to `end`.
     pub fn slice(&self, start: usize, end: usize) -> Self {
         Self {
@@ -93,7 +100,7 @@ pub trait Vlm<B: Backend>: Send + Sync {
     fn positions(&self, input: &Encoded) -> Result<Positions, ModelError>;
 
     /// Embeds the ids of `sequences`, one behind the other, and puts `features`, as [`encode_vision`](Self::encode_vision)
-    /// gave them for the same inputs, in place of the placeholders: `[tokens, hidden]`.
+    /// gave them for the same inputs, in place of the placeholders: `[num_tokens, hidden]`.
     fn embed(
         &self,
         sequences: &[Vec<u32>],
@@ -104,7 +111,8 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// The decoder's layers, first to last.
     fn layers(&self) -> &[Self::Layer];
 
-    /// What the layers share in a pass over tokens at `positions`.
+    /// What the layers share in a pass over the tokens of `rows` at `positions`; a pass that will be
+    /// [`packed`](DecoderPass::packed) has those of its real tokens alone.
     fn pass(
         &self,
         rows: Rows,

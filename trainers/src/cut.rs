@@ -1,9 +1,9 @@
 //! A step cut into pieces that run at once: little padding, few pieces, none beyond its limits.
 //!
-//! A piece's tokens run packed, one sequence behind the other (`model/src/attention/packing.rs`); attention alone takes them
-//! as two rectangles: its prompts without their last tokens, each padded to the longest, and equally many completions of
-//! each, padded likewise. So groups of like length belong together, and a group's completions do, whose prompt then runs
-//! once. verl's `use_dynamic_bsz` has a budget of real tokens; here it is one of positions, which bounds the rectangles too.
+//! Attention takes a piece as two rectangles, and so does everything else but on the CPU, where tokens run packed
+//! (`model/src/attention/packing.rs`): its prompts without their last tokens, each padded to the longest, and equally many
+//! completions of each, padded likewise. So groups of like length belong together, and a group's completions do, whose
+//! prompt then runs once. verl's `use_dynamic_bsz` has a budget of real tokens; here it is one of positions.
 //!
 //! All is computed from lengths alone: the same lengths are cut alike, whoever runs the pieces.
 
@@ -18,7 +18,7 @@ use crate::rollout::RolloutGroup;
 /// little runs.
 const PASS_TOKENS: usize = 256;
 
-/// How many positions of padding, over which only attention runs, cost as much as a token.
+/// How many positions of padding cost as much as a token: an estimate for where only attention runs over them.
 const PADDING_OF_A_TOKEN: usize = 4;
 
 /// Most of what runs at once.
@@ -262,7 +262,7 @@ fn partition(
     (work, runs)
 }
 
-/// Share of the positions of `pieces` that is padding: attention's alone.
+/// Share of the positions of `pieces` that is padding.
 pub(crate) fn frac_padding(groups: &[GroupLens], pieces: &[Vec<Slice>]) -> f64 {
     let (mut tokens, mut all) = (0, 0);
     for extent in pieces.iter().filter_map(|piece| Extent::of(groups, piece)) {

@@ -27,7 +27,7 @@ pub(crate) struct RewardKl<'a, B: Backend, M> {
 }
 
 impl<B: Backend, M: Vlm<B>> RewardKl<'_, B, M> {
-    /// Notes in every completion how far `policy`, which drew it, is from the reference; gives the mean over all tokens.
+    /// Notes in every completion how far `policy`, as it is before its update, is from the reference; gives the mean over all tokens.
     pub(crate) fn measure(&self, policy: &M, groups: &mut [RolloutGroup]) -> Result<f64, TrainError> {
         let pieces = cut(&GroupLens::of(groups), self.limits);
         let of_piece = {

@@ -35,7 +35,7 @@ pub struct RolloutCompletion {
     /// Log-probability of each token as told by the engine that drew it, taken over the whole vocabulary at the temperature
     /// of the draw, as the policy's own are; `None` where that is the policy itself.
     pub sampling_log_probs: Option<Vec<f32>>,
-    /// Its distance from the reference, `log policy - log reference` added up over its tokens as it was drawn; `None` where no
+    /// Its distance from the reference, `log policy - log reference` added up over its tokens before the update; `None` where no
     /// reward is reduced by it.
     pub kl: Option<f32>,
 }

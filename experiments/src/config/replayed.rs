@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Keys that another recipe may set: those that advantages and losses depend on while the policy has not moved.
-const REPLAYED_KEYS: [&str; 14] = [
+const REPLAYED_KEYS: [&str; 15] = [
     "advantage",
     "advantage_epsilon",
     "beta",
@@ -25,6 +25,7 @@ const REPLAYED_KEYS: [&str; 14] = [
     "loss_type",
     "mask_truncated_completions",
     "max_completion_length",
+    "off_policy_mask_threshold",
     "rollout_importance_sampling_clip_max",
     "rollout_importance_sampling_clip_min",
     "rollout_importance_sampling_mode",

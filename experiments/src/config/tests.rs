@@ -504,6 +504,8 @@ fn senseless_values_are_refused_with_the_remedy() {
     }
     let text = message(FULL, &["bf16=true", "stage.1.recipe.rollout_bf16=true"]);
     assert!(text.starts_with("`stage.1.recipe.rollout_bf16` has no effect: with `bf16`"), "{text}");
+    let text = message(FULL, &["stage.1.recipe.rollout_bf16=true", "stage.1.lora={ lora_dropout = 0.1 }"]);
+    assert!(text.contains("the adapter drops some of its input"), "{text}");
     let unoffered = FULL.replace("{ file = \"a/train.json\", weight = 2.0 }, ", "");
     assert!(message(&unoffered, &[]).contains("names stg, which no file of `data.train` offers"));
 }

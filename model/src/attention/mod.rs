@@ -16,7 +16,7 @@ pub(crate) use self::fused::Working;
 pub use self::mask::Mask;
 pub(crate) use self::{
     mask::PassMask,
-    packing::{Packing, PassPacking},
+    packing::{Packing, PassPacking, packs},
 };
 
 /// How the rows of a forward pass are made up: `prompts * completions` sequences of `len` tokens each.

@@ -1,13 +1,22 @@
 //! Sequences of unlike length in one pass: all but attention runs over their real tokens, one behind the other.
 //!
-//! Attention takes sequences as rows of one length. What stands for padding there is another token of the pass, which
-//! causal order or a mask hides from every real one, and whose own result is left out.
+//! Attention takes sequences as rows of one length. What stands for padding there is another token of the same sequence,
+//! which causal order or a mask hides from every real one, and whose own result is left out.
+//!
+//! Where attention is composed of tensor operations all rows are run instead, padding too: there every layer would select
+//! its rows four times, and the gradient of a selection is a sum row by row, on GPUs in a loop over all of them.
 
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::Rows;
+use crate::host_op::serves;
+
+/// Whether passes over sequences of unlike length are packed on `B`.
+pub(crate) fn packs<B: Backend>() -> bool {
+    serves::<B>()
+}
 
 /// Which places of rows are real tokens: the first ones of each sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +59,12 @@ impl Packing {
         })
     }
 
-    /// Of each place in the rows a real token: the one that stands there, or any.
+    /// Of each place in the rows a real token: the one that stands there, or the first of the sequence.
     fn tokens(&self) -> impl Iterator<Item = usize> {
-        let positions = 0..self.rows.len;
+        let (positions, last) = (0..self.rows.len, self.num_tokens().saturating_sub(1));
         (0..self.rows.sequences()).flat_map(move |sequence| {
-            positions.clone().map(move |position| self.token(sequence, position).unwrap_or(0))
+            let first = self.starts[sequence].min(last);
+            positions.clone().map(move |position| self.token(sequence, position).unwrap_or(first))
         })
     }
 }
@@ -110,7 +120,7 @@ mod tests {
         let packing = Packing::new(rows, &[2, 0, 3]).unwrap();
         assert_eq!(packing.num_tokens(), 5);
         assert_eq!(packing.places().collect::<Vec<_>>(), [0, 1, 6, 7, 8]);
-        assert_eq!(packing.tokens().collect::<Vec<_>>(), [0, 1, 0, 0, 0, 0, 2, 3, 4]);
+        assert_eq!(packing.tokens().collect::<Vec<_>>(), [0, 1, 0, 2, 2, 2, 2, 3, 4]);
         assert_eq!(packing.token(0, 2), None);
         assert_eq!(packing.token(2, 1), Some(3));
         assert_eq!(Packing::new(rows, &[3; 3]), None);

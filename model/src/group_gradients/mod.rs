@@ -124,10 +124,10 @@ impl<B: AutodiffBackend, M: LearningVlm<B>> Staged<'_, B, M> {
         let hidden = passes.run_last(&plain.layers()[before.len()], streams.clone());
 
         let mut sum = GradientsAccumulator::new();
-        let (asked, rest) = self.through_head(hidden, &mut sum, loss)?;
+        let (asked, rest) = self.through_head(layout.of_pass(hidden), &mut sum, loss)?;
         let passes = Passes::from_inner(&passes);
         let mut asked = self.through_layer(last, streams, &mut sum, |layer, streams| {
-            asked_of(passes.run_last(layer, streams), asked)
+            asked_of(passes.run_last(layer, streams), layout.as_pass(asked))
         });
         for (layer, streams) in before.iter().zip(inputs).rev() {
             asked = self.through_layer(layer, streams, &mut sum, |layer, streams| {

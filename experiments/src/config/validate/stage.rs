@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use medgrpo_model::ModelError;
 
 use super::Judge;
-use crate::config::resolved::{Data, Experiment, Stage, Trainer};
+use crate::config::resolved::{Data, Experiment, Policy, Stage, Trainer};
 
 impl Judge {
     pub(super) fn stages(&mut self, experiment: &Experiment) {
@@ -38,6 +38,7 @@ impl Judge {
                         format!("`{key}` has no effect: with `bf16` the policy learns in bfloat16 too");
                     self.note(key, message, "leave out one of the two");
                 }
+                self.told_without_dropout(&key, policy, stage);
             }
             self.best(&format!("{key}.trainer"), stage, experiment);
             if stage.trainer.eval_steps > 0 && experiment.evaluate.is_none() {
@@ -49,6 +50,22 @@ impl Judge {
                     "add a file to data.eval, or leave it out",
                 );
             }
+        }
+    }
+
+    /// What drew knows nothing of what an adapter drops in the update: their ratio would be made of that.
+    fn told_without_dropout(&mut self, key: &str, policy: &Policy, stage: &Stage) {
+        let compares = policy.rollout_importance_sampling_clip_max.is_some()
+            || policy.off_policy_mask_threshold.is_some();
+        if policy.rollout_bf16 && compares && stage.lora.as_ref().is_some_and(|lora| lora.lora_dropout > 0.0)
+        {
+            let message = format!(
+                "`{key}.recipe.rollout_bf16` compares sampling with an update in which the adapter drops some of its input"
+            );
+            let help = format!(
+                "set {key}.lora.lora_dropout = 0, or rollout_importance_sampling_mode = \"none\" without off_policy_mask_threshold"
+            );
+            self.note(format!("{key}.recipe.rollout_bf16"), message, help);
         }
     }
 
