@@ -8,7 +8,7 @@ use crate::{Content, Frames, TaskSample, VideoRef};
 /// Names what a sample shows: equal for the same frame files, or the same stretch of one video file, at the same rate
 /// and with the same box drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClipId(pub(crate) u64);
+pub struct ClipId(pub(crate) u128);
 
 impl TaskSample {
     /// What it shows; `None` for words alone.
@@ -23,8 +23,8 @@ impl TaskSample {
             }
         }
         let hash = blake3::hash(&told);
-        let head = hash.as_bytes().first_chunk::<8>().expect("a hash has 32 bytes");
-        (!told.is_empty()).then(|| ClipId(u64::from_le_bytes(*head)))
+        let head = hash.as_bytes().first_chunk::<16>().expect("a hash has 32 bytes");
+        (!told.is_empty()).then(|| ClipId(u128::from_le_bytes(*head)))
     }
 }
 

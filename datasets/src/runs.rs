@@ -62,7 +62,7 @@ mod tests {
     fn clips(sizes: &[usize]) -> Vec<Option<ClipId>> {
         let largest = sizes.iter().copied().max().unwrap();
         let turns = (0..largest).flat_map(|turn| (0..sizes.len()).filter(move |clip| turn < sizes[*clip]));
-        turns.map(|clip| Some(ClipId(clip as u64))).chain([None; 5]).collect()
+        turns.map(|clip| Some(ClipId(clip as u128))).chain([None; 5]).collect()
     }
 
     fn epoch(cursor: &mut Cursor) -> Vec<usize> {

@@ -1,7 +1,7 @@
 //! Looking over a whole file: every bad row with its reason, and what the good rows hold.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -36,8 +36,8 @@ pub struct Summary {
     pub num_by_source_and_task: BTreeMap<(SourceId, TaskKind), usize>,
     /// Number of usable rows without an answer.
     pub num_without_answer: usize,
-    /// What the usable rows show.
-    pub clips: HashSet<ClipId>,
+    /// Number of usable rows by what they show, words alone left out.
+    pub num_by_clip: HashMap<ClipId, usize>,
 }
 
 impl MedVidBenchFile {
@@ -69,7 +69,9 @@ impl MedVidBenchFile {
             match self.get(row) {
                 Ok(sample) => {
                     counts.num_without_answer += usize::from(sample.answer.is_none());
-                    counts.clips.extend(sample.clip());
+                    if let Some(clip) = sample.clip() {
+                        *counts.num_by_clip.entry(clip).or_default() += 1;
+                    }
                     *counts.num_by_source_and_task.entry((sample.source, sample.task)).or_default() += 1;
                 }
                 Err(_) => counts.num_bad_rows += 1,
@@ -80,7 +82,9 @@ impl MedVidBenchFile {
             left.num_rows += right.num_rows;
             left.num_bad_rows += right.num_bad_rows;
             left.num_without_answer += right.num_without_answer;
-            left.clips.extend(right.clips);
+            for (clip, num) in right.num_by_clip {
+                *left.num_by_clip.entry(clip).or_default() += num;
+            }
             for (key, num) in right.num_by_source_and_task {
                 *left.num_by_source_and_task.entry(key).or_default() += num;
             }

@@ -180,9 +180,12 @@ fn check_file(
     let mut num_problems = problems.len();
     print(&format!("{}: {} rows, {} bad", path.display(), file.len(), problems.len()));
     let summary = file.summary();
-    let (num_clips, num_usable) = (summary.clips.len(), summary.num_rows - summary.num_bad_rows);
+    let (num_clips, num_questions) = (summary.num_by_clip.len(), summary.num_by_clip.values().sum::<usize>());
     if num_clips > 0 {
-        print(&format!("  {num_clips} clips, {:.1} questions a clip", num_usable as f64 / num_clips as f64));
+        print(&format!(
+            "  {num_clips} clips, {:.1} questions a clip",
+            num_questions as f64 / num_clips as f64
+        ));
     }
     let count = file.len().min(MAX_COUNTED_ROWS);
     let rows: Vec<usize> = (0..count).map(|number| number * file.len() / count).collect();
