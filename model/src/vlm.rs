@@ -111,8 +111,8 @@ pub trait Vlm<B: Backend>: Send + Sync {
     /// The decoder's layers, first to last.
     fn layers(&self) -> &[Self::Layer];
 
-    /// What the layers share in a pass over the tokens of `rows` at `positions`; a pass that will be
-    /// [`packed`](DecoderPass::packed) has those of its real tokens alone.
+    /// What the layers share in a pass over the tokens of `rows` at `positions`; a pass that is to be packed has the
+    /// positions of its real tokens alone.
     fn pass(
         &self,
         rows: Rows,
