@@ -80,27 +80,8 @@ impl SamplePreparer {
 
     /// Makes samples ready, in their order; a clip that several of them show is decoded once.
     pub fn prepare_all(&self, samples: Vec<(String, TaskSample)>) -> Vec<Result<PreparedSample, TrainError>> {
-        let mut askers: HashMap<ClipId, Vec<&(String, TaskSample)>> = HashMap::new();
-        for asker in &samples {
-            if let Some(clip) = asker.1.clip() {
-                askers.entry(clip).or_default().push(asker);
-            }
-        }
-        let shared: HashMap<ClipId, Shown> = askers
-            .into_par_iter()
-            .filter(|(_, askers)| askers.len() > 1)
-            .filter_map(|(clip, askers)| {
-                let (origin, sample) = askers[0];
-                // Media that cannot be read are left to each sample, so that each is named in a message of its own.
-                Some((clip, self.show(origin, &sample.prompt).ok()?))
-            })
-            .collect();
-        let prepare =
-            |(origin, sample): (String, TaskSample)| match sample.clip().and_then(|clip| shared.get(&clip)) {
-                Some(shown) => self.prepare_shown(origin, sample, shown.clone()),
-                None => self.prepare(origin, sample),
-            };
-        samples.into_par_iter().map(prepare).collect()
+        let show = |origin: &str, sample: &TaskSample| self.show(origin, &sample.prompt);
+        prepare_showing(samples, show, |origin, sample, shown| self.prepare_shown(origin, sample, shown))
     }
 
     fn prepare_shown(
@@ -228,6 +209,39 @@ impl SamplePreparer {
     }
 }
 
+/// `prepare` of each sample with what `show` gives for it; `show` is called once for a clip that several of them show.
+fn prepare_showing<S: Clone + Send + Sync, P: Send>(
+    samples: Vec<(String, TaskSample)>,
+    show: impl Fn(&str, &TaskSample) -> Result<S, TrainError> + Sync,
+    prepare: impl Fn(String, TaskSample, S) -> Result<P, TrainError> + Sync,
+) -> Vec<Result<P, TrainError>> {
+    let mut askers: HashMap<ClipId, Vec<&(String, TaskSample)>> = HashMap::new();
+    for asker in &samples {
+        if let Some(clip) = asker.1.clip() {
+            askers.entry(clip).or_default().push(asker);
+        }
+    }
+    let shared: HashMap<ClipId, S> = askers
+        .into_par_iter()
+        .filter(|(_, askers)| askers.len() > 1)
+        .filter_map(|(clip, askers)| {
+            let (origin, sample) = askers[0];
+            // Media that cannot be read are left to each sample, so that each is named in a message of its own.
+            Some((clip, show(origin, sample).ok()?))
+        })
+        .collect();
+    samples
+        .into_par_iter()
+        .map(|(origin, sample)| {
+            let shown = match sample.clip().and_then(|clip| shared.get(&clip)) {
+                Some(shown) => shown.clone(),
+                None => show(&origin, &sample)?,
+            };
+            prepare(origin, sample, shown)
+        })
+        .collect()
+}
+
 /// The messages as chat templates see them: media as marks, without their files.
 fn chat_messages(messages: &[Message]) -> Vec<ChatMessage> {
     let part = |content: &Content| match content {
@@ -261,5 +275,52 @@ fn too_long(origin: String, count: usize, max: usize) -> TrainError {
         message: format!(
             "its prompt has {count} tokens, more than max_prompt_tokens = {max}; raise that or lower video.max_pixels"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use medgrpo_datasets::{ImageRef, Role};
+
+    use super::*;
+    use crate::testing::asking;
+
+    #[test]
+    fn a_clip_of_several_samples_is_shown_once_for_all_of_them() {
+        let files = ["a", "b", "a", "none", "a", "none"];
+        let asked = |(row, &file): (usize, &&str)| {
+            let content = vec![Content::Image(ImageRef { path: file.into() })];
+            (format!("row {row}"), asking(row, vec![Message { role: Role::User, content }]))
+        };
+        let words = ("row 6".to_owned(), asking(6, Vec::new()));
+        let samples = files.iter().enumerate().map(asked).chain([words]).collect();
+        let calls = Mutex::new(Vec::new());
+        let show = |origin: &str, sample: &TaskSample| {
+            let file = files.get(sample.row).copied().unwrap_or("words");
+            calls.lock().unwrap().push(file);
+            match file {
+                "none" => Err(too_long(origin.to_owned(), 2, 1)),
+                _ => Ok(file),
+            }
+        };
+        let prepared =
+            prepare_showing(samples, show, |origin, _, shown| Ok(format!("{origin} shows {shown}")));
+        let told: Vec<String> =
+            prepared.into_iter().map(|it| it.unwrap_or_else(|error| error.to_string())).collect();
+        for (row, wanted) in [
+            (0, "row 0 shows a"),
+            (1, "row 1 shows b"),
+            (2, "row 2 shows a"),
+            (4, "row 4 shows a"),
+            (6, "row 6 shows words"),
+        ] {
+            assert_eq!(told[row], wanted);
+        }
+        assert!(told[3].contains("row 3") && told[5].contains("row 5"), "{told:?}");
+        let calls = calls.into_inner().unwrap();
+        let count = |file| calls.iter().filter(|&&call| call == file).count();
+        assert_eq!([count("a"), count("b"), count("words")], [1, 1, 1]);
     }
 }

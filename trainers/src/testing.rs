@@ -7,7 +7,7 @@ use burn::{
     tensor::{DType, Tensor, TensorData},
 };
 use burn_flex::Flex;
-use medgrpo_datasets::{Gold, SourceId, TaskKind, TaskSample};
+use medgrpo_datasets::{Gold, Message, SourceId, TaskKind, TaskSample};
 use medgrpo_model::processor::Encoded;
 use medgrpo_rewards::{Parts, Score};
 use rand::{Rng, SeedableRng};
@@ -224,18 +224,7 @@ pub(crate) fn scored_group(scores: &[Option<(f32, f32)>]) -> RolloutGroup {
         sampling_log_probs: None,
         kl: None,
     };
-    let sample = TaskSample {
-        row: 0,
-        id: String::new(),
-        source: SourceId::from("made up"),
-        task: TaskKind::OpenQuestion,
-        qa_type: String::new(),
-        video_id: String::new(),
-        prompt: Vec::new(),
-        answer: None,
-        gold: Gold::Hidden,
-        fps: 1.0,
-    };
+    let sample = asking(0, Vec::new());
     RolloutGroup {
         prepared: PreparedSample {
             sample: Arc::new(sample),
@@ -244,5 +233,21 @@ pub(crate) fn scored_group(scores: &[Option<(f32, f32)>]) -> RolloutGroup {
             answer_ids: None,
         },
         completions: scores.iter().map(completion).collect(),
+    }
+}
+
+/// Question `row`, which no file holds.
+pub(crate) fn asking(row: usize, prompt: Vec<Message>) -> TaskSample {
+    TaskSample {
+        row,
+        id: String::new(),
+        source: SourceId::from("made up"),
+        task: TaskKind::OpenQuestion,
+        qa_type: String::new(),
+        video_id: String::new(),
+        prompt,
+        answer: None,
+        gold: Gold::Hidden,
+        fps: 1.0,
     }
 }

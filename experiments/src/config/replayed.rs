@@ -34,6 +34,13 @@ const REPLAYED_KEYS: [&str; 15] = [
     "scale_rewards",
 ];
 
+/// Those of them that weigh a completion by how another engine drew it: nothing is recorded to weigh by without one.
+const ENGINE_KEYS: [&str; 3] = [
+    "rollout_importance_sampling_clip_max",
+    "rollout_importance_sampling_clip_min",
+    "rollout_importance_sampling_mode",
+];
+
 /// The recipe of stage `index` of the resolved experiment in `file` as one of type `method`, with `overrides` (`key=value`, the
 /// keys those of a recipe) over it.
 ///
@@ -94,6 +101,12 @@ pub(crate) fn load_replayed(
             );
             return Err(problem(text, message, help).into());
         }
+        if ENGINE_KEYS.contains(&name) && !recorded.rollout_bf16 {
+            let message =
+                format!("`{name}` has no effect: the run drew its completions with the policy itself");
+            let help = "replay a run with `rollout_bf16 = true`".to_owned();
+            return Err(problem(text, message, help).into());
+        }
         apply_override(&mut tree, &format!("{key}.{text}"))?;
     }
     let problems = check(&tree, &Shape::experiment());
@@ -136,15 +149,19 @@ mod tests {
     use super::*;
     use crate::config::resolved::recipe::{AdvantageType, LossType, ScaleRewards};
 
-    /// The resolved copy of a MedGRPO run whose rewards no default has.
-    fn run() -> (tempfile::TempDir, std::path::PathBuf) {
+    /// How completions are drawn in bf16 for an update in f32.
+    const BY_ENGINE: &str = "rollout_bf16 = true, rollout_importance_sampling_clip_max = 2.5,";
+
+    /// The resolved copy of a MedGRPO run whose rewards no default has, its completions drawn as `how` says.
+    fn run(how: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let typed = dir.path().join("x.toml");
-        let text = "model.path = 'm'\ndata.train = [{ file = 't.json' }]\n[[stage]]\nname = 'sft'\nrecipe.type = 'sft'\n\
+        let text = format!(
+            "model.path = 'm'\ndata.train = [{{ file = 't.json' }}]\n[[stage]]\nname = 'sft'\nrecipe.type = 'sft'\n\
                     trainer.max_steps = 1\n[[stage]]\nname = 'grpo'\ndata.tasks = ['tag', 'vs']\ntrainer.max_steps = 1\n\
-                    recipe = { type = 'medgrpo', num_generations = 5, temperature = 0.7, advantage_epsilon = 0.01, rollout_bf16 = true, \
-                    rollout_importance_sampling_clip_max = 2.5, \
-                    rewards = { format_factor = 0.25, embedder = 'lexical', judge = { type = 'offline' } } }\n";
+                    recipe = {{ type = 'medgrpo', num_generations = 5, temperature = 0.7, advantage_epsilon = 0.01, {how} \
+                    rewards = {{ format_factor = 0.25, embedder = 'lexical', judge = {{ type = 'offline' }} }} }}\n"
+        );
         std::fs::write(&typed, text).unwrap();
         let experiment = crate::config::load(&typed, &[]).unwrap();
         let file = dir.path().join("config.toml");
@@ -153,14 +170,18 @@ mod tests {
     }
 
     fn replayed(method: Option<Method>, overrides: &[&str]) -> Result<Policy, String> {
-        let (_dir, file) = run();
+        replayed_of(BY_ENGINE, method, overrides)
+    }
+
+    fn replayed_of(how: &str, method: Option<Method>, overrides: &[&str]) -> Result<Policy, String> {
+        let (_dir, file) = run(how);
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         load_replayed(&file, 1, method, &overrides).map_err(|error| error.to_string())
     }
 
     #[test]
     fn nothing_given_is_the_runs_own() {
-        let (_dir, file) = run();
+        let (_dir, file) = run(BY_ENGINE);
         let Recipe::Policy(own) = crate::config::load(&file, &[]).unwrap().stages[1].recipe.clone() else {
             panic!()
         };
@@ -205,8 +226,12 @@ mod tests {
             let told = replayed(None, &overrides).unwrap_err();
             assert!(told.contains(wanted), "{told}");
         }
+        for key in ENGINE_KEYS {
+            let told = replayed_of("", Some(Method::Dapo), &[&format!("{key}=2")]).unwrap_err();
+            assert!(told.contains("the run drew its completions with the policy itself"), "{told}");
+        }
         assert!(replayed(Some(Method::Sft), &[]).unwrap_err().contains("learns from no rewards"));
-        let (_dir, file) = run();
+        let (_dir, file) = run(BY_ENGINE);
         let told = load_replayed(&file, 0, None, &[]).unwrap_err().to_string();
         assert!(told.contains("stage 0 has no rewards"), "{told}");
     }

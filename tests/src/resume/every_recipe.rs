@@ -66,10 +66,11 @@ fn last_model(run: &Run) -> Vec<u8> {
     std::fs::read(run.path().join("model/model.safetensors")).unwrap()
 }
 
-/// How a run of a recipe is started: with an adapter, several pieces a step, and a judge whose replies are kept.
+/// How a run of a recipe is started: with an adapter, several pieces a step, questions on one clip side by side, and a judge
+/// whose replies are kept.
 fn start(run: &Run, recipe: &str, judge: &Server) -> Command {
     let mut command = run.start_command();
-    command.args(overrides(recipe));
+    command.args(["--set", "data.questions_per_clip=2"]).args(overrides(recipe));
     // What is drawn in bfloat16 is compared with an update that drops nothing.
     let dropout = if recipe == "dapo" { 0.0 } else { 0.1 };
     let judge = format!(
