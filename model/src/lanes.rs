@@ -151,6 +151,15 @@ pub(crate) fn exp(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    /// pulp has a feature for each set of them; without it the numbers are right, and take several times as long.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_vector_instructions_of_the_processor_are_used() {
+        use std::arch::is_x86_feature_detected as has;
+        let there = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt");
+        assert_eq!(matches!(Arch::new(), Arch::V3(_) | Arch::V4(_)), there);
+    }
+
     #[test]
     fn exponentials_are_those_of_f64() {
         for step in -87_000..=88_000 {
